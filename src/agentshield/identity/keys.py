@@ -49,7 +49,7 @@ def check_key_strength(key: object) -> PublicKey:
     """Return `key` as one we accept.
 
     Raises:
-        InvalidKeyError: another kind of key, a curve without a JWT-SVID algorithm (2.1), or RSA outside 2048..8192 bits.
+        InvalidKeyError: another kind of key, a curve without a JWT-SVID algorithm (2.1), or RSA of a wrong size.
     """
     match key:
         case ec.EllipticCurvePublicKey() if key.curve.name in _EC_ALGORITHMS:

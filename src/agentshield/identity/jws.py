@@ -1,0 +1,230 @@
+"""Compact JWS, strictly: one spelling, no duplicate members, no header that could name a key (RFC 7515, 7518, 8725).
+
+This is the one piece of JOSE that is ours, because every call pays for it; the signatures are `cryptography`'s, and the
+tests hold it against two other implementations. What it will not do: unsecured or MAC'd tokens, `crit`, `b64`, JSON
+serialization, keys from headers.
+"""
+
+import binascii
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, Final, Self
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
+
+from agentshield.errors import InvalidInputError
+from agentshield.identity.errors import BadSignatureError
+from agentshield.identity.keys import PrivateKey, PublicKey, signing_algorithm
+
+MAX_TOKEN_BYTES: Final = 16 * 1024
+MAX_JSON_DEPTH: Final = 16
+
+# RFC 7518, 3.3 to 3.5, and no others: no EdDSA in SPIFFE (JWT-SVID 2.1), no HMAC and no `none` anywhere.
+_HASHES: Final = {"256": hashes.SHA256(), "384": hashes.SHA384(), "512": hashes.SHA512()}
+_CURVES: Final = {"ES256": "secp256r1", "ES384": "secp384r1", "ES512": "secp521r1"}
+ALGORITHMS: Final = frozenset(family + size for family in ("RS", "PS", "ES") for size in _HASHES)
+
+_BASE64URL: Final = re.compile(rb"[A-Za-z0-9_-]+")
+_TO_BASE64: Final = bytes.maketrans(b"-_", b"+/")
+_TO_BASE64URL: Final = bytes.maketrans(b"+/", b"-_")
+
+
+class InvalidTokenError(InvalidInputError):
+    """Text that is not a compact JWS of the kind asked for."""
+
+    code = "invalid_token"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JwsHeader:
+    """The three header parameters we read; any other makes the token invalid (JWT-SVID 2)."""
+
+    alg: str
+    kid: str | None
+    typ: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnverifiedJws:
+    """A well-formed token whose signature nobody has checked: its header can be read, its claims cannot."""
+
+    header: JwsHeader
+    _signing_input: bytes = field(repr=False)
+    _payload: bytes = field(repr=False)
+    _signature: bytes = field(repr=False)
+
+    @classmethod
+    def parse(cls, token: str, *, types: frozenset[str | None]) -> Self:
+        """Read `token`, whose `typ` must be one of `types` (None: the parameter may be absent).
+
+        Raises:
+            InvalidTokenError: not compact JWS in its one canonical form, an algorithm outside `ALGORITHMS`, a header
+                parameter other than alg, kid and typ, another `typ`, or more than 16 KiB.
+        """
+        if len(token) > MAX_TOKEN_BYTES:
+            raise InvalidTokenError(f"token has {len(token)} bytes, at most {MAX_TOKEN_BYTES} are allowed")
+        try:
+            parts = token.encode("ascii").split(b".")
+        except UnicodeEncodeError:
+            raise InvalidTokenError("token has characters outside ASCII") from None
+        if len(parts) != 3:
+            raise InvalidTokenError(f"token has {len(parts)} parts, compact JWS has 3 (RFC 7515, 7.1)")
+        header = _parse_header(parts[0])
+        if header.typ not in types:
+            wanted = " or ".join(sorted(repr(each) for each in types))
+            raise InvalidTokenError(f"token type is {header.typ!r}, expected {wanted}")
+        return cls(
+            header=header,
+            _signing_input=parts[0] + b"." + parts[1],
+            _payload=decode_base64url(parts[1], what="payload"),
+            _signature=decode_base64url(parts[2], what="signature"),
+        )
+
+    def verify(self, key: PublicKey) -> Mapping[str, Any]:
+        """Check the signature with `key` and return the claims.
+
+        Raises:
+            BadSignatureError: the algorithm does not fit the key, or the signature is not the key's.
+            InvalidTokenError: the payload is not a JSON object, or has a member twice.
+        """
+        _check_signature(key, self.header.alg, self._signature, self._signing_input)
+        return self.unverified_claims()
+
+    def unverified_claims(self) -> Mapping[str, Any]:
+        """Read claims that nobody has vouched for. Only to learn which issuer's key to verify with.
+
+        Raises:
+            InvalidTokenError: the payload is not a JSON object, or has a member twice.
+        """
+        return parse_json_object(self._payload, what="payload")
+
+
+def sign_compact(claims: Mapping[str, Any], key: PrivateKey, *, kid: str, typ: str = "JWT") -> str:
+    """Sign `claims` with the one algorithm that fits `key` (`signing_algorithm`)."""
+    alg = signing_algorithm(key)
+    payload = json.dumps(claims, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+    signing_input = _encoded_header(alg, kid, typ) + b"." + encode_base64url(payload)
+    signature = _sign(key, alg, signing_input)
+    return (signing_input + b"." + encode_base64url(signature)).decode("ascii")
+
+
+def encode_base64url(data: bytes) -> bytes:
+    """Base64url without padding (RFC 7515, 2)."""
+    return binascii.b2a_base64(data, newline=False).rstrip(b"=").translate(_TO_BASE64URL)
+
+
+def decode_base64url(text: bytes, *, what: str) -> bytes:
+    """Undo `encode_base64url`, accepting nothing but what it produces.
+
+    Raises:
+        InvalidTokenError: padding, other characters, or left-over bits: a second spelling of the same bytes.
+    """
+    if not _BASE64URL.fullmatch(text):
+        raise InvalidTokenError(f"token {what} is empty or not base64url without padding")
+    try:
+        data = binascii.a2b_base64(text.translate(_TO_BASE64) + b"=" * (-len(text) % 4), strict_mode=True)
+    except binascii.Error as error:
+        raise InvalidTokenError(f"token {what} is not base64url") from error
+    if len(text) % 4 and encode_base64url(data[-(len(data) % 3) :])[-1] != text[-1]:
+        raise InvalidTokenError(f"token {what} is not canonical base64url")
+    return data
+
+
+def parse_json_object(data: bytes, *, what: str) -> dict[str, Any]:
+    """Read a JSON object in which no member, at any depth, stands twice.
+
+    Raises:
+        InvalidTokenError: not UTF-8 JSON, not an object, nested over 16 deep, NaN or infinity, or a member twice.
+    """
+    if _depth_bound(data) > MAX_JSON_DEPTH:
+        raise InvalidTokenError(f"token {what} is nested more than {MAX_JSON_DEPTH} deep")
+    try:
+        value = json.loads(data.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise InvalidTokenError(f"token {what} is not JSON, or has a member twice") from error
+    if not isinstance(value, dict):
+        raise InvalidTokenError(f"token {what} is a JSON {type(value).__name__}, not an object")
+    return value
+
+
+def _depth_bound(data: bytes) -> int:
+    """At least the nesting depth (brackets inside strings count too): cheap, and it bounds the parser's recursion."""
+    return data.count(b"{") + data.count(b"[")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    # RFC 8725, 2.4 and RFC 7515, 4: two readers must not see two different values.
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise ValueError("duplicate member")
+    return members
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is not JSON")
+
+
+@lru_cache(maxsize=256)
+def _parse_header(segment: bytes) -> JwsHeader:
+    """Cached by its bytes: an issuer's header repeats in every token it signs."""
+    members = parse_json_object(decode_base64url(segment, what="header"), what="header")
+    for name in members:
+        if name not in ("alg", "kid", "typ"):
+            raise InvalidTokenError(f"token header has {name[:40]!a}; only alg, kid and typ are allowed (JWT-SVID 2)")
+    alg, kid, typ = members.get("alg"), members.get("kid"), members.get("typ")
+    if not isinstance(alg, str) or alg not in ALGORITHMS:
+        raise InvalidTokenError(
+            f"token algorithm is {str(alg)[:20]!a}, expected one of {', '.join(sorted(ALGORITHMS))}"
+        )
+    if not isinstance(kid, str | None) or not isinstance(typ, str | None):
+        raise InvalidTokenError("token header has a kid or typ that is not text")
+    return JwsHeader(alg=alg, kid=kid, typ=typ)
+
+
+@lru_cache(maxsize=64)
+def _encoded_header(alg: str, kid: str, typ: str) -> bytes:
+    return encode_base64url(json.dumps({"alg": alg, "kid": kid, "typ": typ}, separators=(",", ":")).encode())
+
+
+def _check_signature(key: PublicKey, alg: str, signature: bytes, signing_input: bytes) -> None:
+    """The key decides what may be verified with it; the header only says which of those was used (RFC 8725, 3.1)."""
+    digest = _HASHES[alg[2:]]
+    try:
+        match key:
+            case ec.EllipticCurvePublicKey() if key.curve.name == _CURVES.get(alg):
+                key.verify(_ecdsa_to_der(signature, key.curve.key_size), signing_input, ec.ECDSA(digest))
+            case rsa.RSAPublicKey() if alg.startswith("RS"):
+                key.verify(signature, signing_input, padding.PKCS1v15(), digest)
+            case rsa.RSAPublicKey() if alg.startswith("PS"):
+                key.verify(signature, signing_input, _pss(digest), digest)
+            case _:
+                raise BadSignatureError(f"token is signed with {alg}, its key is for {signing_algorithm(key)}")
+    except InvalidSignature:
+        raise BadSignatureError("token's signature is not that of the key it names") from None
+
+
+def _sign(key: PrivateKey, alg: str, signing_input: bytes) -> bytes:
+    digest = _HASHES[alg[2:]]
+    if isinstance(key, rsa.RSAPrivateKey):
+        return key.sign(signing_input, padding.PKCS1v15(), digest)
+    size = (key.curve.key_size + 7) // 8
+    r, s = decode_dss_signature(key.sign(signing_input, ec.ECDSA(digest)))
+    return r.to_bytes(size, "big") + s.to_bytes(size, "big")
+
+
+def _ecdsa_to_der(signature: bytes, curve_bits: int) -> bytes:
+    """RFC 7518, 3.4: r and s, each as long as the curve; a DER signature or one of another length is not one."""
+    size = (curve_bits + 7) // 8
+    if len(signature) != 2 * size:
+        raise BadSignatureError(f"ECDSA signature has {len(signature)} bytes, expected {2 * size} (RFC 7518, 3.4)")
+    return encode_dss_signature(int.from_bytes(signature[:size], "big"), int.from_bytes(signature[size:], "big"))
+
+
+def _pss(digest: hashes.HashAlgorithm) -> padding.PSS:
+    return padding.PSS(mgf=padding.MGF1(digest), salt_length=digest.digest_size)  # RFC 7518, 3.5
