@@ -21,9 +21,9 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from agentshield.errors import InvalidInputError
 from agentshield.identity.errors import BadSignatureError
 from agentshield.identity.keys import PrivateKey, PublicKey, signing_algorithm
+from agentshield.identity.strict_json import parse_json_object
 
 MAX_TOKEN_BYTES: Final = 16 * 1024
-MAX_JSON_DEPTH: Final = 16
 
 # RFC 7518, 3.3 to 3.5, and no others: no EdDSA in SPIFFE (JWT-SVID 2.1), no HMAC and no `none` anywhere.
 _HASHES: Final = {"256": hashes.SHA256(), "384": hashes.SHA384(), "512": hashes.SHA512()}
@@ -102,7 +102,7 @@ class UnverifiedJws:
         Raises:
             InvalidTokenError: the payload is not a JSON object, or has a member twice.
         """
-        return parse_json_object(self._payload, what="payload")
+        return parse_json_object(self._payload, what="token payload", error=InvalidTokenError)
 
 
 def sign_compact(claims: Mapping[str, Any], key: PrivateKey, *, kid: str, typ: str = "JWT") -> str:
@@ -136,44 +136,10 @@ def decode_base64url(text: bytes, *, what: str) -> bytes:
     return data
 
 
-def parse_json_object(data: bytes, *, what: str) -> dict[str, Any]:
-    """Read a JSON object in which no member, at any depth, stands twice.
-
-    Raises:
-        InvalidTokenError: not UTF-8 JSON, not an object, nested over 16 deep, NaN or infinity, or a member twice.
-    """
-    if _depth_bound(data) > MAX_JSON_DEPTH:
-        raise InvalidTokenError(f"token {what} is nested more than {MAX_JSON_DEPTH} deep")
-    try:
-        value = json.loads(data.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant)
-    except (ValueError, RecursionError) as error:
-        raise InvalidTokenError(f"token {what} is not JSON, or has a member twice") from error
-    if not isinstance(value, dict):
-        raise InvalidTokenError(f"token {what} is a JSON {type(value).__name__}, not an object")
-    return value
-
-
-def _depth_bound(data: bytes) -> int:
-    """At least the nesting depth (brackets inside strings count too): cheap, and it bounds the parser's recursion."""
-    return data.count(b"{") + data.count(b"[")
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    # RFC 8725, 2.4 and RFC 7515, 4: two readers must not see two different values.
-    members = dict(pairs)
-    if len(members) != len(pairs):
-        raise ValueError("duplicate member")
-    return members
-
-
-def _no_constant(name: str) -> float:
-    raise ValueError(f"{name} is not JSON")
-
-
 @lru_cache(maxsize=256)
 def _parse_header(segment: bytes) -> JwsHeader:
     """Cached by its bytes: an issuer's header repeats in every token it signs."""
-    members = parse_json_object(decode_base64url(segment, what="header"), what="header")
+    members = parse_json_object(decode_base64url(segment, what="header"), what="token header", error=InvalidTokenError)
     for name in members:
         if name not in ("alg", "kid", "typ"):
             raise InvalidTokenError(f"token header has {name[:40]!a}; only alg, kid and typ are allowed (JWT-SVID 2)")

@@ -1,0 +1,32 @@
+"""JSON that every reader reads the same way: UTF-8, no member twice, no NaN (RFC 8725, 2.4; RFC 7493, 2.3)."""
+
+import json
+from typing import Any
+
+from agentshield.errors import InvalidInputError
+
+
+def parse_json_object(data: bytes, *, what: str, error: type[InvalidInputError]) -> dict[str, Any]:
+    """Read a JSON object in which no member, at any depth, stands twice. `what` names it in messages.
+
+    Raises:
+        InvalidInputError: of the class `error`: not UTF-8 JSON, not an object, nested beyond reason, or a member twice.
+    """
+    try:
+        value = json.loads(data.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as cause:
+        raise error(f"{what} is not JSON, or has a member twice") from cause
+    if not isinstance(value, dict):
+        raise error(f"{what} is a JSON {type(value).__name__}, not an object")
+    return value
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise ValueError("duplicate member")
+    return members
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is not JSON")
