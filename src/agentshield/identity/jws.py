@@ -56,7 +56,7 @@ class UnverifiedJws:
 
     header: JwsHeader
     _signing_input: bytes = field(repr=False)
-    _payload: bytes = field(repr=False)
+    _claims: Mapping[str, Any] = field(repr=False)
     _signature: bytes = field(repr=False)
 
     @classmethod
@@ -65,25 +65,20 @@ class UnverifiedJws:
 
         Raises:
             InvalidTokenError: not compact JWS in its one canonical form, an algorithm outside `ALGORITHMS`, a header
-                parameter other than alg, kid and typ, another `typ`, or more than 16 KiB.
+                parameter other than alg, kid and typ, another `typ`, a payload that is no JSON object or has a member
+                twice, or more than 16 KiB.
         """
-        if len(token) > MAX_TOKEN_BYTES:
-            raise InvalidTokenError(f"token has {len(token)} bytes, at most {MAX_TOKEN_BYTES} are allowed")
-        try:
-            parts = token.encode("ascii").split(b".")
-        except UnicodeEncodeError:
-            raise InvalidTokenError("token has characters outside ASCII") from None
-        if len(parts) != 3:
-            raise InvalidTokenError(f"token has {len(parts)} parts, compact JWS has 3 (RFC 7515, 7.1)")
-        header = _parse_header(parts[0])
+        header_part, payload_part, signature_part = _split(token)
+        header = _parse_header(header_part)
         if header.typ not in types:
             wanted = " or ".join(sorted(repr(each) for each in types))
             raise InvalidTokenError(f"token type is {header.typ!r}, expected {wanted}")
+        payload = decode_base64url(payload_part, what="payload")
         return cls(
             header=header,
-            _signing_input=parts[0] + b"." + parts[1],
-            _payload=decode_base64url(parts[1], what="payload"),
-            _signature=decode_base64url(parts[2], what="signature"),
+            _signing_input=header_part + b"." + payload_part,
+            _claims=parse_json_object(payload, what="token payload", error=InvalidTokenError),
+            _signature=decode_base64url(signature_part, what="signature"),
         )
 
     def verify(self, key: PublicKey) -> Mapping[str, Any]:
@@ -91,18 +86,13 @@ class UnverifiedJws:
 
         Raises:
             BadSignatureError: the algorithm does not fit the key, or the signature is not the key's.
-            InvalidTokenError: the payload is not a JSON object, or has a member twice.
         """
         _check_signature(key, self.header.alg, self._signature, self._signing_input)
-        return self.unverified_claims()
+        return self._claims
 
     def unverified_claims(self) -> Mapping[str, Any]:
-        """Read claims that nobody has vouched for. Only to learn which issuer's key to verify with.
-
-        Raises:
-            InvalidTokenError: the payload is not a JSON object, or has a member twice.
-        """
-        return parse_json_object(self._payload, what="token payload", error=InvalidTokenError)
+        """Return claims that nobody has vouched for. Only to learn which issuer's key to verify with."""
+        return self._claims
 
 
 def sign_compact(claims: Mapping[str, Any], key: PrivateKey, *, kid: str, typ: str = "JWT") -> str:
@@ -156,6 +146,18 @@ def _parse_header(segment: bytes) -> JwsHeader:
 @lru_cache(maxsize=64)
 def _encoded_header(alg: str, kid: str, typ: str) -> bytes:
     return encode_base64url(json.dumps({"alg": alg, "kid": kid, "typ": typ}, separators=(",", ":")).encode())
+
+
+def _split(token: str) -> list[bytes]:
+    if len(token) > MAX_TOKEN_BYTES:
+        raise InvalidTokenError(f"token has {len(token)} bytes, at most {MAX_TOKEN_BYTES} are allowed")
+    try:
+        parts = token.encode("ascii").split(b".")
+    except UnicodeEncodeError:
+        raise InvalidTokenError("token has characters outside ASCII") from None
+    if len(parts) != 3:
+        raise InvalidTokenError(f"token has {len(parts)} parts, compact JWS has 3 (RFC 7515, 7.1)")
+    return parts
 
 
 def _check_signature(key: PublicKey, alg: str, signature: bytes, signing_input: bytes) -> None:

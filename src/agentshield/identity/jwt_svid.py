@@ -78,9 +78,9 @@ class JwtSvidClaims:
 class UnverifiedJwtSvid:
     """A token that looks like a JWT-SVID. Only the name it claims can be read: to choose the bundle to verify with."""
 
-    subject: SpiffeId
     key_id: str
     _jws: UnverifiedJws = field(repr=False)
+    _claims: JwtSvidClaims = field(repr=False)
 
     @classmethod
     def parse(cls, token: str) -> Self:
@@ -88,21 +88,26 @@ class UnverifiedJwtSvid:
 
         Raises:
             InvalidTokenError: not strict compact JWS, or a header that JWT-SVID 2 does not allow.
-            InvalidSvidError: no kid, or a subject that is no workload's SPIFFE ID.
+            InvalidSvidError: no kid, or sub, aud or exp is missing or misshapen.
         """
         jws = UnverifiedJws.parse(token, types=TYPES)
         if not jws.header.kid:
             raise InvalidSvidError("JWT-SVID names no key: its header has no kid", hint="bundles find keys by kid")
-        return cls(subject=_subject(jws.unverified_claims()), key_id=jws.header.kid, _jws=jws)
+        return cls(key_id=jws.header.kid, _jws=jws, _claims=JwtSvidClaims.of(jws.unverified_claims()))
+
+    @property
+    def subject(self) -> SpiffeId:
+        """The name that the token claims; good for nothing but finding the bundle."""
+        return self._claims.subject
 
     def verify(self, key: PublicKey) -> JwtSvidClaims:
-        """Check the signature, then the shape of all claims.
+        """Check the signature and release the claims.
 
         Raises:
             BadSignatureError: not signed by `key`.
-            InvalidSvidError: sub, aud or exp is missing or misshapen.
         """
-        return JwtSvidClaims.of(self._jws.verify(key))
+        self._jws.verify(key)
+        return self._claims
 
 
 def _subject(claims: Mapping[str, Any]) -> SpiffeId:

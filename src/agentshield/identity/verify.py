@@ -16,7 +16,6 @@ from cryptography.x509.verification import Criticality, ExtensionPolicy, PolicyB
 
 from agentshield.identity.bundle import BundleSet, BundleSource, TrustBundle
 from agentshield.identity.errors import (
-    BadSignatureError,
     InvalidSvidError,
     SvidExpiredError,
     SvidNotYetValidError,
@@ -96,7 +95,7 @@ def verify_x509_svid(
         not_before=leaf.not_valid_before_utc,
         valid_until=min(certificate.not_valid_after_utc for certificate in path),
         serial=leaf.serial_number,
-        chain=tuple(certificate.public_bytes(Encoding.DER) for certificate in certificates),
+        chain=tuple(each if isinstance(each, bytes) else each.public_bytes(Encoding.DER) for each in chain),
         _seal=_SEAL,
     )
 
@@ -209,15 +208,15 @@ def _build_path(
             f"X509-SVID of {spiffe_id} leads to no authority of trust domain {bundle.trust_domain}",
             hint=f"was it signed by another authority, or has the bundle moved on? ({_first_line(error)})",
         ) from error
-    for issuer in path[1:]:
-        _check_issuer(issuer, spiffe_id)
+    for intermediate in path[1:-1]:  # the last is an authority of the bundle, checked when the bundle was made
+        _check_intermediate(intermediate, spiffe_id)
     return path
 
 
-def _check_issuer(issuer: x509.Certificate, spiffe_id: SpiffeId) -> None:
+def _check_intermediate(intermediate: x509.Certificate, spiffe_id: SpiffeId) -> None:
     """X509-SVID 3.2: a signing certificate's own SPIFFE ID has no path, and is in the domain it signs for."""
     try:
-        named = check_signing_profile(issuer)
+        named = check_signing_profile(intermediate)
     except InvalidSvidError as error:
         raise UntrustedSvidError(f"X509-SVID of {spiffe_id} has an issuer that may not sign: {error}") from error
     if named not in (None, spiffe_id.trust_domain):
@@ -232,10 +231,7 @@ def _verify_signature(unverified: UnverifiedJwtSvid, bundle: TrustBundle, at: da
             f"which the bundle of {bundle.trust_domain} does not have",
             hint="was the key rotated away, or is the bundle stale?",
         )
-    claims = unverified.verify(authority.public_key)
-    if claims.subject != unverified.subject:  # one payload, read once; here so that no later change splits the two
-        raise BadSignatureError("JWT-SVID has two subjects")
-    return claims
+    return unverified.verify(authority.public_key)
 
 
 def _first_line(error: Exception) -> str:

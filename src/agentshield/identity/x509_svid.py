@@ -3,10 +3,10 @@
 The same two functions are called when an SVID is parsed, when a peer's is verified and when we have just signed one.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Final, Self, TypeVar
+from typing import Any, Final, Self
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -25,7 +25,7 @@ MAX_CHAIN_LENGTH: Final = 8  # certificates a peer may send; ours are one or two
 MAX_CERTIFICATE_BYTES: Final = 16 * 1024
 MAX_BUNDLE_BYTES: Final = 1024 * 1024
 
-_E = TypeVar("_E", bound=x509.ExtensionType)
+_Extensions = Mapping[type[x509.ExtensionType], x509.Extension[Any]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,10 +134,10 @@ def check_signing_profile(certificate: x509.Certificate) -> TrustDomain | None:
             SPIFFE ID, or a weak key.
     """
     extensions = _extensions_of(certificate)
-    constraints = _extension(extensions, x509.BasicConstraints)
+    constraints = extensions.get(x509.BasicConstraints)
     if constraints is None or not constraints.value.ca:
         raise InvalidSvidError("signing certificate is not a CA (X509-SVID 4.1)")
-    usage = _extension(extensions, x509.KeyUsage)
+    usage = extensions.get(x509.KeyUsage)
     if usage is None or not usage.value.key_cert_sign:
         raise InvalidSvidError("signing certificate lacks key usage keyCertSign (X509-SVID 4.3)")
     _check_certificate_key(certificate, "signing certificate")
@@ -207,26 +207,20 @@ def _der_size(data: memoryview) -> int:
     return size
 
 
-def _extensions_of(certificate: x509.Certificate) -> x509.Extensions:
+def _extensions_of(certificate: x509.Certificate) -> _Extensions:
     try:
-        return certificate.extensions
+        # duplicates are the parser's to refuse (RFC 5280, 4.2)
+        return {type(extension.value): extension for extension in certificate.extensions}
     except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
         raise InvalidSvidError("certificate has malformed or duplicate extensions") from error
 
 
-def _extension(extensions: x509.Extensions, kind: type[_E]) -> x509.Extension[_E] | None:
-    try:
-        return extensions.get_extension_for_class(kind)
-    except x509.ExtensionNotFound:
-        return None
+def _uris_in(extensions: _Extensions) -> list[str]:
+    names = extensions.get(x509.SubjectAlternativeName)
+    return [] if names is None else list(names.value.get_values_for_type(x509.UniformResourceIdentifier))
 
 
-def _uris_in(extensions: x509.Extensions) -> list[str]:
-    names = _extension(extensions, x509.SubjectAlternativeName)
-    return names.value.get_values_for_type(x509.UniformResourceIdentifier) if names is not None else []
-
-
-def _spiffe_id_in(extensions: x509.Extensions) -> SpiffeId:
+def _spiffe_id_in(extensions: _Extensions) -> SpiffeId:
     uris = _uris_in(extensions)
     if len(uris) != 1:  # X509-SVID 2: a validator must refuse more than one
         raise InvalidSvidError(f"X509-SVID has {len(uris)} URI names, exactly 1 is allowed (X509-SVID 2)")
@@ -239,7 +233,7 @@ def _spiffe_id_in(extensions: x509.Extensions) -> SpiffeId:
     return spiffe_id
 
 
-def _trust_domain_in(extensions: x509.Extensions) -> TrustDomain | None:
+def _trust_domain_in(extensions: _Extensions) -> TrustDomain | None:
     """Other URIs are allowed in a signing certificate: an upstream CA need not be a SPIFFE one."""
     names = [uri for uri in _uris_in(extensions) if uri.startswith("spiffe:")]
     if not names:
@@ -255,14 +249,14 @@ def _trust_domain_in(extensions: x509.Extensions) -> TrustDomain | None:
     return spiffe_id.trust_domain
 
 
-def _check_leaf_basic_constraints(extensions: x509.Extensions, spiffe_id: SpiffeId) -> None:
-    constraints = _extension(extensions, x509.BasicConstraints)
+def _check_leaf_basic_constraints(extensions: _Extensions, spiffe_id: SpiffeId) -> None:
+    constraints = extensions.get(x509.BasicConstraints)
     if constraints is not None and constraints.value.ca:
         raise InvalidSvidError(f"X509-SVID of {spiffe_id} is a CA certificate (X509-SVID 4.1)")
 
 
-def _check_leaf_key_usage(extensions: x509.Extensions, spiffe_id: SpiffeId) -> None:
-    usage = _extension(extensions, x509.KeyUsage)
+def _check_leaf_key_usage(extensions: _Extensions, spiffe_id: SpiffeId) -> None:
+    usage = extensions.get(x509.KeyUsage)
     if usage is None or not usage.critical:
         raise InvalidSvidError(f"X509-SVID of {spiffe_id} has no critical key usage (X509-SVID 4.3)")
     if not usage.value.digital_signature:
