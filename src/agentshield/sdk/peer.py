@@ -1,0 +1,26 @@
+"""Who is at the other end of a connection: read from TLS objects, whatever library holds them."""
+
+from typing import Any, Final
+
+from agentshield.identity.verify import VerifiedIdentity
+
+_DER: Final = 2  # _ssl.ENCODING_DER
+
+
+def peer_chain_der(tls: Any) -> tuple[bytes, ...]:
+    """Return the certificates that the peer of an SSLObject or SSLSocket sent, leaf first; empty if it sent none."""
+    if hasattr(tls, "get_unverified_chain"):  # Python 3.13 and later
+        return tuple(tls.get_unverified_chain() or ())
+    chain = tls._sslobj.get_unverified_chain()  # noqa: SLF001  the same before it was public
+    return tuple(each.public_bytes(_DER) for each in chain or () if each is not None)  # 3.11 says [None] for none
+
+
+def peer_of(connection: Any) -> VerifiedIdentity | None:
+    """Return the verified peer of a connection made with a `SpiffeContext`, or None if the peer is anonymous.
+
+    `connection` is an SSLObject, an SSLSocket, or anything that has `get_extra_info`, as transports and streams do.
+    """
+    get_extra_info = getattr(connection, "get_extra_info", None)
+    tls = connection if get_extra_info is None else get_extra_info("ssl_object")
+    peer = getattr(tls, "spiffe_peer", None)
+    return peer if isinstance(peer, VerifiedIdentity) else None
