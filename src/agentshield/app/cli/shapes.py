@@ -1,0 +1,193 @@
+"""How each kind of resource of the admin API is shown in a table."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from agentshield.app.durations import duration_text
+from agentshield.app.output import Column, Resource, Shape
+
+
+def left(member: str) -> Any:
+    """Make a column source that shows how long until the time in `member`."""
+
+    def remaining(resource: Resource) -> str | None:
+        moment = resource.get(member)
+        if not moment:
+            return None
+        left = datetime.fromisoformat(str(moment)) - _now()
+        return duration_text(left) if left.total_seconds() > 0 else "expired"
+
+    return remaining
+
+
+def _now() -> datetime:
+    from agentshield.clock import system_clock
+
+    return system_clock().astimezone(UTC)
+
+
+STATUS = Shape(
+    "Status",
+    "state_dir",
+    (
+        Column("TRUST DOMAIN", "trust_domain"),
+        Column("WORKLOAD API", "workload_api"),
+        Column("ISSUER", "issuer"),
+        Column("STATE DIR", "state_dir"),
+        Column("COMPONENTS", lambda r: ", ".join(f"{c['name']} {c['state']}" for c in r.get("components", ()))),
+        Column("EXPIRES NEXT", lambda r: _expires_next(r)),
+        Column("PID", "pid"),
+        Column("AUTHORITY", "authority", only="wide"),
+    ),
+)
+
+AGENT = Shape(
+    "Agent",
+    "name",
+    (
+        Column("NAME", "name"),
+        Column("STATUS", "status"),
+        Column("OWNER", "owner"),
+        Column("SPIFFE ID", "spiffe_id"),
+        Column("SPONSOR", "sponsor", only="wide"),
+        Column("CREATED", "created_at", only="wide"),
+    ),
+)
+
+ENTRY = Shape(
+    "Entry",
+    "id",
+    (
+        Column("ENTRY ID", "id"),
+        Column("SPIFFE ID", "spiffe_id"),
+        Column("PARENT ID", "parent_id", only="wide"),
+        Column("SELECTORS", "selectors"),
+        Column("X509 TTL", "x509_svid_ttl", only="wide"),
+        Column("JWT TTL", "jwt_svid_ttl", only="wide"),
+        Column("FEDERATES WITH", "federates_with", only="wide"),
+        Column("DNS NAMES", "dns_names", only="wide"),
+        Column("HINT", "hint", only="wide"),
+        Column("EXPIRES", "expires_at", only="wide"),
+        Column("REVISION", "revision"),
+    ),
+)
+
+COUNT = Shape("Count", "count", (Column("COUNT", "count"),))
+
+JOIN_TOKEN = Shape(
+    "JoinToken",
+    "id",
+    (
+        Column("ID", "id"),
+        Column("SPIFFE ID", "spiffe_id"),
+        Column("EXPIRES IN", left("expires_at")),
+    ),
+)
+
+NODE = Shape(
+    "Node",
+    "id",
+    (
+        Column("SPIFFE ID", "id"),
+        Column("ATTESTATION", "attestation_type"),
+        Column("STATE", "state"),
+        Column("EXPIRES IN", left("expires_at")),
+        Column("SELECTORS", "selectors", only="wide"),
+        Column("SERIAL", "serial", only="wide"),
+    ),
+)
+
+BUNDLE = Shape(
+    "Bundle",
+    "trust_domain",
+    (
+        Column("TRUST DOMAIN", "trust_domain"),
+        Column("X509 AUTHORITIES", "x509_authorities"),
+        Column("JWT AUTHORITIES", "jwt_authorities"),
+        Column("SEQUENCE", "sequence"),
+    ),
+)
+
+LOCK = Shape(
+    "Lock",
+    "id",
+    (
+        Column("ID", "id"),
+        Column("AGENT", "agent"),
+        Column("REASON", "reason"),
+        Column("SINCE", "created_at"),
+        Column("EXPIRES IN", left("expires_at")),
+    ),
+)
+
+CONFIRMATION = Shape(
+    "Confirmation",
+    "name",
+    (
+        Column("NAME", "name"),
+        Column("STATUS", "status"),
+        Column(
+            "CONFIRMED BY", lambda r: f"{r.get('confirmed', 0)} of {r.get('enforcement_points', 0)} enforcement points"
+        ),
+    ),
+)
+
+DECISION = Shape(
+    "Decision",
+    "decision",
+    (
+        Column("DECISION", "decision"),
+        Column("FROM", "principal"),
+        Column("TO", "resource"),
+        Column("ACTION", "action"),
+        Column("REASONS", "reasons"),
+        Column("ALLOW WITH", "remedy"),
+    ),
+)
+
+POLICY = Shape(
+    "Policy",
+    "digest",
+    (
+        Column("DIGEST", lambda r: str(r.get("digest", ""))[:19]),
+        Column("VERSION", "version"),
+        Column("FILES", "files"),
+        Column("ACTIVATED", "activated_at"),
+        Column("BY", "activated_by", only="wide"),
+    ),
+)
+
+EVENT = Shape(
+    "AuditEvent",
+    "id",
+    (
+        Column("INDEX", "index"),
+        Column("TIME", "time"),
+        Column("EVENT", "name"),
+        Column("ACTOR", "actor"),
+        Column("TARGET", "target"),
+        Column("ACTION", "action"),
+        Column("OUTCOME", "outcome"),
+        Column("REASON", "reason"),
+        Column("ID", "id"),
+    ),
+)
+
+CHECKPOINT = Shape(
+    "Checkpoint",
+    "root",
+    (
+        Column("ORIGIN", "origin"),
+        Column("SIZE", "size"),
+        Column("ROOT", "root"),
+        Column("VERIFIED", "verified"),
+    ),
+)
+
+
+def _expires_next(resource: Resource) -> str | None:
+    match resource.get("expires_next"):
+        case {"what": what, "at": at}:
+            return f"{what} in {left('at')({'at': at})}"
+        case _:
+            return None
