@@ -1,0 +1,52 @@
+"""Every name an audit event can have: `noun.what_happened`, the noun being the thing it happened to."""
+
+from enum import StrEnum
+
+
+class EventName(StrEnum):
+    """The dotted names; stable across releases, because people search and alert by them."""
+
+    CALL_DECIDED = "call.decided"
+
+    PEER_AUTHENTICATED = "peer.authenticated"
+    PEER_REFUSED = "peer.refused"
+
+    WORKLOAD_ATTESTED = "workload.attested"
+    WORKLOAD_REFUSED = "workload.refused"
+
+    NODE_ATTESTED = "node.attested"
+    NODE_REFUSED = "node.refused"
+    NODE_RENEWED = "node.renewed"
+    NODE_BANNED = "node.banned"
+    NODE_EVICTED = "node.evicted"
+
+    SVID_ISSUED = "svid.issued"
+    SVID_REFUSED = "svid.refused"
+
+    ENTRY_CREATED = "entry.created"
+    ENTRY_UPDATED = "entry.updated"
+    ENTRY_DELETED = "entry.deleted"
+
+    AGENT_CREATED = "agent.created"
+    AGENT_SUSPENDED = "agent.suspended"
+    AGENT_RESUMED = "agent.resumed"
+    AGENT_DELETED = "agent.deleted"
+    AGENT_LOCKED = "agent.locked"
+    AGENT_UNLOCKED = "agent.unlocked"
+
+    JOIN_TOKEN_CREATED = "join_token.created"  # noqa: S105 - a name, no token
+
+    FEDERATION_SET = "federation.set"
+    FEDERATION_DELETED = "federation.deleted"
+
+    POLICY_ACTIVATED = "policy.activated"
+
+    AUTHORITY_PREPARED = "authority.prepared"
+    AUTHORITY_ACTIVATED = "authority.activated"
+    AUTHORITY_TAINTED = "authority.tainted"
+    AUTHORITY_REVOKED = "authority.revoked"
+    AUTHORITY_RETIRED = "authority.retired"
+
+    AUDIT_READ = "audit.read"
+    AUDIT_ERASED = "audit.erased"
+    AUDIT_LOST = "audit.lost"
