@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from agentshield.audit.entry import SealedEvent
-from agentshield.audit.errors import AuditUnavailableError, DuplicateEventError
+from agentshield.audit.errors import AuditUnavailableError, DuplicateEventError, TamperedLogError
 from agentshield.audit.store import AuditStore, Stored
+from agentshield.errors import AgentShieldError
 
 MAX_BATCH: Final = 512  # events a transaction
 MAX_WAITING: Final = 16_384  # events in memory, about 20 MB; beyond that the answer is no
@@ -98,6 +99,12 @@ def _fail(batch: list[_Waiting], error: BaseException) -> None:
     """Tell everybody who waits; each gets an exception of its own, or they would share one traceback."""
     for waiting in batch:
         if not waiting.outcome.done():
-            failure = AuditUnavailableError(f"the event is not logged: {error}", hint=getattr(error, "hint", None))
-            failure.__cause__ = error
-            waiting.outcome.set_exception(failure)
+            waiting.outcome.set_exception(_failure(error))
+
+
+def _failure(error: BaseException) -> AgentShieldError:
+    if isinstance(error, TamperedLogError):
+        return error
+    failure = AuditUnavailableError(f"the event is not logged: {error}", hint=getattr(error, "hint", None))
+    failure.__cause__ = error
+    return failure

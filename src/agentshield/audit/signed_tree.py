@@ -6,6 +6,7 @@ from contextlib import suppress
 from typing import Final
 
 from agentshield.audit.checkpoint import CheckpointKey, SignedCheckpoint, verify_checkpoint
+from agentshield.audit.errors import RolledBackLogError
 from agentshield.audit.intake import Batch
 from agentshield.audit.merkle import MerkleTree, TreeHead, leaf_hash
 from agentshield.audit.publication import publish
@@ -64,10 +65,14 @@ class SignedTree:
         await self.checkpoint()
 
     def on_stored(self, batch: Batch) -> None:
-        """Add leaves for events that this process has just stored, if none of another replica's are missing before."""
+        """Add leaves for events that this process has just stored, if none of another replica's are missing before.
+
+        Raises:
+            RolledBackLogError: the store gave a new event an index that was another's.
+        """
         for event, outcome in batch:
-            if isinstance(outcome, Stored) and outcome.is_new and outcome.index == self.merkle.size:
-                self.merkle.append(leaf_hash(event.entry))
+            if isinstance(outcome, Stored) and outcome.is_new:
+                self._add(event.entry, outcome.index)
         self._tell_growth()
 
     async def wait_for_growth(self, size: int, *, seconds: float | None) -> None:
@@ -108,6 +113,17 @@ class SignedTree:
                 await asyncio.sleep(CHECKPOINT_SECONDS)
             except IntegrityError as error:
                 _logger.critical("audit log: takes no more events: %s", error)
+
+    def _add(self, entry: bytes, index: int) -> None:
+        leaf = leaf_hash(entry)
+        if index == self.merkle.size:
+            self.merkle.append(leaf)
+        elif index < self.merkle.size and self.merkle.node(0, index) != leaf:  # equal: _follow has read it already
+            self.tampered = RolledBackLogError(
+                f"the store gave a new event index {index}, the log has {self.merkle.size} events",
+                hint="was an older copy of the database put in its place while we run?",
+            )
+            raise self.tampered
 
     @property
     def _signed_size(self) -> int:
