@@ -110,3 +110,9 @@ class SocketInUseError(ConfigurationError):
     """Another node agent listens on the socket, or something that is not a socket is in its place."""
 
     code = "socket_in_use"
+
+
+class PushUnsupportedError(UnavailableError):
+    """The authority does not offer our push service, as a SPIRE server does not; it is polled instead."""
+
+    code = "push_unsupported"

@@ -13,13 +13,12 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.serialization import Encoding
 
 from agentshield.clock import Clock
 from agentshield.errors import AgentShieldError, UnavailableError
 from agentshield.identity.bundle import TrustBundle
-from agentshield.identity.issue import authority_id
+from agentshield.identity.errors import InvalidSvidError
+from agentshield.identity.issue import authority_id, make_csr
 from agentshield.identity.keys import PrivateKey, generate_private_key
 from agentshield.identity.x509_svid import X509Svid
 from agentshield.node.backoff import Backoff
@@ -32,7 +31,6 @@ BATCH: Final = 100  # small enough that a new workload does not wait long behind
 JITTER: Final = 0.1  # of the half-life, so that SVIDs issued together are not replaced together
 LONGEST_SLEEP: Final = 5.0  # seconds: timers stand still while a machine sleeps, so the wall clock is looked at often
 JUMP: Final = timedelta(seconds=10)
-_EMPTY_NAME: Final = x509.Name([])
 
 
 def rotate_at(not_before: datetime, not_after: datetime, *, jitter: float) -> datetime:
@@ -40,13 +38,19 @@ def rotate_at(not_before: datetime, not_after: datetime, *, jitter: float) -> da
     return not_before + (not_after - not_before) / 2 * (1 + JITTER * jitter)
 
 
-def active_authorities(bundle: TrustBundle) -> frozenset[str]:
-    """The ids of the X.509 authorities whose signatures are still worth having: there, and not tainted."""
-    return frozenset(authority_id(each.certificate) for each in bundle.x509_authorities if not each.tainted)
+def active_authorities(bundle: TrustBundle) -> frozenset[str] | None:
+    """The ids of the X.509 authorities whose signatures are still worth having: there, and not tainted.
+
+    None when one of them has no key identifier: then no SVID can be told to be another's.
+    """
+    try:
+        return frozenset(authority_id(each.certificate) for each in bundle.x509_authorities if not each.tainted)
+    except InvalidSvidError:
+        return None
 
 
 def must_replace(held: HeldSvid, active: frozenset[str] | None, *, at: datetime) -> bool:
-    """Whether the SVID is past its time, or its authority past its own; `active` is None before a bundle is known."""
+    """Whether the SVID is past its time, or its authority past its own; `active` is None while that is not known."""
     return at >= held.rotate_at or (active is not None and held.issuer_id not in active)
 
 
@@ -150,7 +154,7 @@ class X509Rotation:
 
     async def _replace_batch(self, entry_ids: Sequence[str]) -> None:
         keys = {entry_id: generate_private_key() for entry_id in entry_ids}
-        requests = [SvidRequest(entry_id=each, csr=_csr(key)) for each, key in keys.items()]
+        requests = [SvidRequest(entry_id=each, csr=make_csr(key)) for each, key in keys.items()]
         answers = await self._upstream.issue_x509_svids(requests)
         self._backoff.reset()
         for (entry_id, key), answer in zip(keys.items(), answers, strict=True):
@@ -188,12 +192,6 @@ def held_svid(svid: X509Svid) -> HeldSvid:
         issuer_id=_issuer_id(svid),
         rotate_at=rotate_at(svid.not_before, svid.not_after, jitter=random.uniform(-1, 1)),  # noqa: S311
     )
-
-
-def _csr(key: PrivateKey) -> bytes:
-    """A request that says nothing but the key: what goes into the certificate is the entry's business."""
-    builder = x509.CertificateSigningRequestBuilder(subject_name=_EMPTY_NAME)
-    return builder.sign(key, hashes.SHA256()).public_bytes(Encoding.DER)
 
 
 def _issuer_id(svid: X509Svid) -> str | None:

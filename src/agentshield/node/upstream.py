@@ -50,6 +50,14 @@ IssuedChain = tuple[x509.Certificate, ...]
 class Upstream(Protocol):
     """The authority, from the node's side. Every method raises UnavailableError while it cannot be reached."""
 
+    async def run(self) -> None:
+        """Attest the node and keep its own identity fresh, until cancelled."""
+        ...
+
+    def reconnect(self) -> None:
+        """Give up connections that may be dead without knowing it: the machine slept."""
+        ...
+
     def watch_entries(self) -> AsyncIterator[EntriesUpdate]:
         """Follow what this node may hand out; the first update is full. Ends or raises when the stream does."""
         ...

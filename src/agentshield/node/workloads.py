@@ -5,7 +5,7 @@ The rules of the Workload API without its encoding; `workload_api` is the encodi
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final
@@ -86,7 +86,7 @@ class Workloads:
         self._require(entries)
         return entries
 
-    async def watch_x509(self, peer: Peer) -> AsyncIterator[X509State]:
+    async def watch_x509(self, peer: Peer) -> AsyncGenerator[X509State, None]:
         """Yield the caller's X.509 state at once and on every change.
 
         Raises:
@@ -105,7 +105,7 @@ class Workloads:
                     shown = state
                 await self._next_change(peer, subscription)
 
-    async def watch_bundles(self, peer: Peer) -> AsyncIterator[BundleSet]:
+    async def watch_bundles(self, peer: Peer) -> AsyncGenerator[BundleSet, None]:
         """Yield the bundles that the caller may verify with, at once and on every change.
 
         Raises:
@@ -138,16 +138,22 @@ class Workloads:
         tokens = [await self._jwt_issuance.get(entry, audience) for entry in wanted]
         return tuple(ServedJwt(svid=svid, hint=hints[entry.id]) for entry, svid in zip(wanted, tokens, strict=True))
 
-    async def validate_jwt_svid(self, peer: Peer, token: str, audience: str) -> VerifiedIdentity:
-        """Verify a token for the caller, with the bundles that the caller may verify with.
+    async def bundles(self, peer: Peer) -> BundleSet:
+        """Return the bundles that the caller may verify with.
 
         Raises:
-            NoIdentityIssuedError: the caller has no identity.
+            NoIdentityIssuedError: it has no identity, and only those who have one are served.
+            NotSyncedError: no bundle is known yet.
+        """
+        return self._bundles_for(self._cache.matching((await self._attestation.attest(peer)).selectors))
+
+    def verify_jwt_svid(self, token: str, bundles: BundleSet, *, audience: str) -> VerifiedIdentity:
+        """Verify a token for a caller, with that caller's bundles.
+
+        Raises:
             AuthenticationError: the token does not prove who sent it.
             InvalidInputError: it is no JWT-SVID.
         """
-        entries = self._cache.matching((await self._attestation.attest(peer)).selectors)
-        bundles = self._bundles_for(entries)
         return verify_jwt_svid(token, bundles, audience=audience, at=self._clock())
 
     async def _first_svids(self, subscription: Subscription) -> None:

@@ -52,15 +52,19 @@ class UnixAttestor:
 
     async def _program_values(self, process: Process) -> list[str]:
         link = f"/proc/{process.pid}/exe"
-        try:
-            path = str(Path(link).readlink())
-        except OSError as error:
-            raise ProcessGoneError(f"program of process {process.pid} cannot be looked at") from error
+        path = _target_of(link)
         values = [] if path.endswith(_DELETED) else [f"path:{path}"]
         if self._program is ProgramSelectors.PATH_AND_SHA256:
             # Through the link, not the path: it is the file that runs, whatever the path leads to by now.
             values.append(f"sha256:{await self._measurer.sha256(link)}")
         return values
+
+
+def _target_of(link: str) -> str:
+    try:
+        return str(Path(link).readlink())
+    except OSError as error:
+        raise ProcessGoneError(f"{link} cannot be looked at") from error
 
 
 class _Names:
