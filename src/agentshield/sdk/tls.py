@@ -139,6 +139,11 @@ class SpiffeContext(ssl.SSLContext):
         self._verifier = X509SvidVerifier(bundles)
         self._current = generation  # one attribute store: a handshake sees the old or the new, never a mixture
 
+    def withdraw(self) -> None:
+        """Forget SVID and bundles: no handshake succeeds until the next `update`."""
+        self._current = None
+        self._verifier = X509SvidVerifier(BundleSet())
+
     def verify_again(self, peer: VerifiedIdentity) -> VerifiedIdentity:
         """Verify a connected peer's chain against what we trust now; cheap while nothing has changed.
 

@@ -1,0 +1,50 @@
+"""What can go wrong between a program and its node agent, or between the program and its own settings."""
+
+import os
+
+from agentshield.errors import AgentShieldError, ConfigurationError, InvalidInputError, UnavailableError
+
+
+class NoIdentityError(UnavailableError):
+    """The node agent is there, and has no identity for this process (Workload API: PermissionDenied).
+
+    Asked again after a while, since an entry may be created meanwhile.
+    """
+
+    code = "no_identity"
+
+    def __init__(self, detail: str = "no identity issued") -> None:
+        super().__init__(
+            f"the node agent has no identity for this process: {detail}",
+            hint=f"`agentshield entry explain --pid {os.getpid()}` says which entries come near, and what is missing",
+        )
+
+
+class WorkloadApiUnavailableError(UnavailableError):
+    """Nobody answers at the Workload API's address, or it cannot answer now."""
+
+    code = "workload_api_unavailable"
+
+    def __init__(self, endpoint: object, detail: str) -> None:
+        super().__init__(
+            f"Workload API at {endpoint} is not available: {detail}",
+            hint="is the node agent running? `agentshield up` starts one for development",
+        )
+
+
+class WorkloadApiRefusedError(InvalidInputError):
+    """The Workload API says that the request itself is wrong (InvalidArgument). Asking again would not help."""
+
+    code = "workload_api_refused"
+
+
+class NotOfferedError(ConfigurationError):
+    """The Workload API at this address does not have the method (Unimplemented)."""
+
+    code = "not_offered"
+
+
+class SourceClosedError(AgentShieldError):
+    """The shield or source was closed, or never opened."""
+
+    code = "source_closed"
