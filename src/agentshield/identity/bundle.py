@@ -33,6 +33,9 @@ from agentshield.identity.x509_svid import (
 
 DEFAULT_REFRESH_HINT: Final = timedelta(seconds=300)  # Trust Domain and Bundle 4.1.2: for a bundle that gives none
 MAX_SEQUENCE: Final = 2**64 - 1
+MAX_BUNDLE_MAP_BYTES: Final = 64 * MAX_BUNDLE_BYTES
+
+_KEY_KINDS: Final = ("EC", "RSA")  # Trust Domain and Bundle 4.2.1: a key of another `kty` is ignored
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,8 +83,7 @@ class TrustBundle:
         Raises:
             InvalidBundleError: not such a document.
         """
-        if len(data) > MAX_BUNDLE_BYTES:
-            raise InvalidBundleError(f"bundle has {len(data)} bytes, at most {MAX_BUNDLE_BYTES} are allowed")
+        _check_size(data, "bundle", MAX_BUNDLE_BYTES)
         return cls._from_members(trust_domain, parse_json_object(data, what="bundle", error=InvalidBundleError))
 
     @classmethod
@@ -117,13 +119,14 @@ class TrustBundle:
         Raises:
             InvalidBundleError: not such a document.
         """
+        _check_size(data, "JWK Set", MAX_BUNDLE_BYTES)
         members = parse_json_object(data, what="JWK Set", error=InvalidBundleError)
         return cls(
             trust_domain=trust_domain,
             jwt_authorities=tuple(
                 _jwt_authority(jwk)
                 for jwk in _keys_of(members)
-                if jwk.get("use") in ("jwt-svid", None) and _is_usable_jwk(jwk)
+                if jwk.get("use") in ("jwt-svid", None) and _is_usable_jwt_jwk(jwk)
             ),
         )
 
@@ -135,10 +138,10 @@ class TrustBundle:
             trust_domain=trust_domain,
             # 4.2.2: a key of an unknown kind or use is ignored, not an error
             x509_authorities=tuple(
-                _x509_authority(jwk) for jwk in keys if jwk.get("use") == "x509-svid" and _has_x5c(jwk)
+                _x509_authority(jwk) for jwk in keys if jwk.get("use") == "x509-svid" and _is_usable_x509_jwk(jwk)
             ),
             jwt_authorities=tuple(
-                _jwt_authority(jwk) for jwk in keys if jwk.get("use") == "jwt-svid" and _is_usable_jwk(jwk)
+                _jwt_authority(jwk) for jwk in keys if jwk.get("use") == "jwt-svid" and _is_usable_jwt_jwk(jwk)
             ),
             sequence=_counter(members, "spiffe_sequence"),
             refresh_hint=None if hint is None else timedelta(seconds=min(hint, 10**9)),
@@ -222,11 +225,14 @@ class BundleSet:
 
         Raises:
             InvalidBundleError: not such a document, or one trust domain twice.
+            InvalidSpiffeIdError: a name that is no trust domain's.
         """
+        _check_size(data, "bundle map", MAX_BUNDLE_MAP_BYTES)
         members = parse_json_object(data, what="bundle map", error=InvalidBundleError).get("trust_domains")
         if not isinstance(members, dict) or not all(isinstance(each, dict) for each in members.values()):
             raise InvalidBundleError("bundle map has no object 'trust_domains' of bundles")
-        return cls.of(*(TrustBundle._from_members(TrustDomain(name), each) for name, each in members.items()))  # noqa: SLF001
+        unhinted = {name: {**each, "spiffe_refresh_hint": None} for name, each in members.items()}  # 4.3: the map's own
+        return cls.of(*(TrustBundle._from_members(TrustDomain(name), each) for name, each in unhinted.items()))  # noqa: SLF001
 
     def bundle_for(self, trust_domain: TrustDomain) -> TrustBundle:
         """Return the bundle of `trust_domain`.
@@ -288,8 +294,14 @@ def _counter(members: Mapping[str, Any], name: str) -> int | None:
     return value
 
 
-def _has_x5c(jwk: Mapping[str, Any]) -> bool:
-    return bool(jwk.get("x5c"))  # X509-SVID 6.1: missing or empty, the entry is skipped
+def _check_size(data: bytes, what: str, most: int) -> None:
+    if len(data) > most:
+        raise InvalidBundleError(f"{what} has {len(data)} bytes, at most {most} are allowed")
+
+
+def _is_usable_x509_jwk(jwk: Mapping[str, Any]) -> bool:
+    """X509-SVID 6.1: without x5c, or with an empty one, the entry is skipped."""
+    return jwk.get("kty") in _KEY_KINDS and bool(jwk.get("x5c"))
 
 
 def _x509_authority(jwk: Mapping[str, Any]) -> X509Authority:
@@ -303,9 +315,9 @@ def _x509_authority(jwk: Mapping[str, Any]) -> X509Authority:
         raise InvalidBundleError("bundle has an x509-svid key whose x5c is no certificate") from error
 
 
-def _is_usable_jwk(jwk: Mapping[str, Any]) -> bool:
+def _is_usable_jwt_jwk(jwk: Mapping[str, Any]) -> bool:
     """JWT-SVID 4: a kid is compulsory; a key that no token can name, or no algorithm can use, is left out."""
-    return jwk.get("kty") in ("EC", "RSA") and isinstance(jwk.get("kid"), str) and jwk["kid"] != ""
+    return jwk.get("kty") in _KEY_KINDS and isinstance(jwk.get("kid"), str) and jwk["kid"] != ""
 
 
 def _jwt_authority(jwk: Mapping[str, Any]) -> JwtAuthority:

@@ -97,8 +97,10 @@ class WrongAudienceError(AuthenticationError):
     code = "wrong_audience"
 
     def __init__(self, *, expected: str, actual: tuple[str, ...]) -> None:
+        # Whoever asked for the token chose its audience: neither its length nor its line breaks reach a log.
+        named = ", ".join(ascii(each[:60])[1:-1] for each in actual[:3]) + (", ..." if len(actual) > 3 else "")
         super().__init__(
-            f"token is for {', '.join(actual) or 'nobody'}, not for {expected}",
+            f"token is for {named or 'nobody'}, not for {expected}",
             hint="ask the Workload API for a JWT-SVID whose audience is the service that will verify it",
         )
         self.expected = expected

@@ -138,7 +138,7 @@ def _parse_header(segment: bytes) -> JwsHeader:
         raise InvalidTokenError(
             f"token algorithm is {str(alg)[:20]!a}, expected one of {', '.join(sorted(ALGORITHMS))}"
         )
-    if not isinstance(kid, str | None) or not isinstance(typ, str | None):
+    if not all(isinstance(members[name], str) for name in ("kid", "typ") if name in members):  # null is not text
         raise InvalidTokenError("token header has a kid or typ that is not text")
     return JwsHeader(alg=alg, kid=kid, typ=typ)
 

@@ -7,7 +7,7 @@ the builder's work, extension by extension.
 
 import secrets
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Final
 
 from cryptography import x509
@@ -109,6 +109,7 @@ def _serial_number() -> bytes:
 
 def _time(moment: datetime) -> bytes:
     """RFC 5280, 4.1.2.5: UTCTime until 2049, GeneralizedTime after; whole seconds, in UTC."""
+    moment = moment.astimezone(UTC)
     if moment.year < 2050:
         return der(_UTC_TIME, moment.strftime("%y%m%d%H%M%SZ").encode("ascii"))
     return der(_TIME, moment.strftime("%Y%m%d%H%M%SZ").encode("ascii"))
@@ -117,7 +118,7 @@ def _time(moment: datetime) -> bytes:
 def _subject(dns_names: Sequence[str]) -> bytes:
     """The first DNS name also becomes the common name, as peers of SPIRE expect."""
     attributes = [x509.NameAttribute(NameOID.ORGANIZATION_NAME, "AgentShield")]
-    if dns_names and len(dns_names[0]) <= 64:  # RFC 5280, appendix A.1: ub-common-name
+    if dns_names and 0 < len(dns_names[0]) <= 64:  # RFC 5280, appendix A.1: ub-common-name
         attributes.append(x509.NameAttribute(NameOID.COMMON_NAME, dns_names[0]))
     return x509.Name(attributes).public_bytes()
 
@@ -153,9 +154,9 @@ def _constant_extensions(authority: x509.Certificate) -> bytes:
 
 
 def _own_extensions(spiffe_id: SpiffeId, public_key: PublicKey, dns_names: Sequence[str]) -> tuple[bytes, bytes]:
-    names = [der(_URI, str(spiffe_id).encode("ascii")), *(der(_DNS, _dns_name(name)) for name in dns_names)]
     if len(dns_names) > MAX_DNS_NAMES:
         raise InvalidSvidError(f"X509-SVID would have {len(dns_names)} DNS names, at most {MAX_DNS_NAMES} are allowed")
+    names = [der(_URI, str(spiffe_id).encode("ascii")), *(der(_DNS, _dns_name(name)) for name in dns_names)]
     key_id = x509.SubjectKeyIdentifier.from_public_key(public_key).digest
     return (
         _extension(_OID_SUBJECT_KEY_ID, der(_OCTETS, key_id)),

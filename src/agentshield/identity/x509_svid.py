@@ -9,7 +9,9 @@ from datetime import datetime, timedelta
 from typing import Any, Final, Self
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from agentshield.identity.errors import InvalidKeyError, InvalidSpiffeIdError, InvalidSvidError
 from agentshield.identity.keys import (
@@ -25,6 +27,13 @@ MAX_CHAIN_LENGTH: Final = 8  # certificates a peer may send; ours are one or two
 MAX_CERTIFICATE_BYTES: Final = 16 * 1024
 MAX_BUNDLE_BYTES: Final = 1024 * 1024
 
+_TLS_PURPOSES: Final = frozenset(
+    (
+        ExtendedKeyUsageOID.SERVER_AUTH,
+        ExtendedKeyUsageOID.CLIENT_AUTH,
+        ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE,
+    )
+)
 _Extensions = Mapping[type[x509.ExtensionType], x509.Extension[Any]]
 
 
@@ -116,12 +125,15 @@ def check_leaf_profile(certificate: x509.Certificate) -> SpiffeId:
 
     Raises:
         InvalidSvidError: not exactly one URI SAN, no workload SPIFFE ID in it (2; 5.2), a CA (4.1), key usage absent,
-            not critical, without digitalSignature, or with keyCertSign or cRLSign (4.3), or a weak key.
+            not critical, without digitalSignature, or with keyCertSign or cRLSign (4.3), an extended key usage without
+            either side of TLS, an empty subject whose names may be skipped (RFC 5280, 4.1.2.6), or a weak key.
     """
     extensions = _extensions_of(certificate)
     spiffe_id = _spiffe_id_in(extensions)
+    _check_leaf_subject(certificate, extensions, spiffe_id)
     _check_leaf_basic_constraints(extensions, spiffe_id)
     _check_leaf_key_usage(extensions, spiffe_id)
+    _check_leaf_extended_key_usage(extensions, spiffe_id)
     _check_certificate_key(certificate, str(spiffe_id))
     return spiffe_id
 
@@ -249,6 +261,11 @@ def _trust_domain_in(extensions: _Extensions) -> TrustDomain | None:
     return spiffe_id.trust_domain
 
 
+def _check_leaf_subject(certificate: x509.Certificate, extensions: _Extensions, spiffe_id: SpiffeId) -> None:
+    if not extensions[x509.SubjectAlternativeName].critical and not certificate.subject.rdns:
+        raise InvalidSvidError(f"X509-SVID of {spiffe_id} has no subject, and names that are not critical")
+
+
 def _check_leaf_basic_constraints(extensions: _Extensions, spiffe_id: SpiffeId) -> None:
     constraints = extensions.get(x509.BasicConstraints)
     if constraints is not None and constraints.value.ca:
@@ -265,11 +282,18 @@ def _check_leaf_key_usage(extensions: _Extensions, spiffe_id: SpiffeId) -> None:
         raise InvalidSvidError(f"X509-SVID of {spiffe_id} may sign certificates or CRLs (X509-SVID 4.3)")
 
 
+def _check_leaf_extended_key_usage(extensions: _Extensions, spiffe_id: SpiffeId) -> None:
+    """X509-SVID 4.4 wants both sides of TLS; which one a peer may take is TLS's to judge, other trades are not."""
+    purposes = extensions.get(x509.ExtendedKeyUsage)
+    if purposes is not None and _TLS_PURPOSES.isdisjoint(purposes.value):
+        raise InvalidSvidError(f"X509-SVID of {spiffe_id} has an extended key usage that is not for TLS")
+
+
 def _check_certificate_key(certificate: x509.Certificate, owner: str) -> None:
     # The path verifier checks the strength of issuers' keys only.
     try:
         check_key_strength(certificate.public_key())
     except InvalidKeyError as error:
         raise InvalidSvidError(f"{owner}: {error}") from error
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise InvalidSvidError(f"{owner}: public key cannot be read") from error
