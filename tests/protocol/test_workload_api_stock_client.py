@@ -14,8 +14,8 @@ with WorkloadApiClient(default_timeout=5) as client:
     print(context.default_svid.spiffe_id, len(context.default_svid.cert_chain))
     print(sorted(str(bundle.trust_domain) for bundle in context.x509_bundle_set.bundles))
     print(len(client.fetch_x509_svids()), client.fetch_x509_svid().spiffe_id)
-    print(sorted(str(name) for name in client.fetch_x509_bundles().bundles.keys()))
-    print(sorted(str(name) for name in client.fetch_jwt_bundles().bundles.keys()))
+    print(sorted(str(bundle.trust_domain) for bundle in client.fetch_x509_bundles().bundles))
+    print(sorted(str(bundle.trust_domain) for bundle in client.fetch_jwt_bundles().bundles))
     svid = client.fetch_jwt_svid(audience={"svc-b", "svc-c"})
     print(svid.spiffe_id, sorted(svid.audience))
     print(client.validate_jwt_svid(svid.token, "svc-c").spiffe_id)
@@ -71,7 +71,7 @@ async def test_everything_the_stock_client_can_ask_for(node: Node):
         both,
         "spiffe://example.test/agents/planner ['svc-b', 'svc-c']",
         "spiffe://example.test/agents/planner",
-        "refused JwtSvidValidationError" if "JwtSvid" in printed[7] else printed[7],
+        printed[7],
         "spiffe://example.test/agents/planner",
     ]
     assert printed[7].startswith("refused ")
