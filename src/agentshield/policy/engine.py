@@ -1,53 +1,74 @@
-"""May they? The question, the answer, and the protocol of whoever answers (PARC: principal, action, resource, context).
+"""What one asks a policy engine, and what it answers.
 
-Pure values: this package knows neither SPIFFE nor HTTP. `sdk.pdp` turns a verified identity into a `Request`.
+The engine behind `PolicyEngine` can be exchanged; these values stay. Types of entities and actions are those of
+`schema.cedarschema`, written without its namespace: `EntityUid("Agent", "spiffe://example.test/agents/planner")`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
-from enum import Enum
-from typing import TYPE_CHECKING, NoReturn, Protocol, TypeAlias
+from enum import StrEnum
+from typing import TYPE_CHECKING, NoReturn, Protocol
+
+from agentshield.policy.values import EntityUid, Value, cedar_json, encode_entity
 
 if TYPE_CHECKING:
     from agentshield.policy.bundle import PolicyBundle
+    from agentshield.policy.explanation import Explanation
 
-Attribute: TypeAlias = "str | int | bool | datetime | EntityUid | Sequence[Attribute] | Mapping[str, Attribute]"
+__all__ = [
+    "BundleInfo",
+    "Decision",
+    "Effect",
+    "Entity",
+    "EntityUid",
+    "PolicyEngine",
+    "Request",
+    "Value",
+    "cedar_json",
+]
+
+DEFAULT_DENY = "default-deny"
+POLICY_ERROR = "policy-error"
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class EntityUid:
-    """The name of an entity: its type, such as `Agent`, and its id, such as a SPIFFE ID."""
-
-    type: str
-    id: str
-
-    def __str__(self) -> str:
-        return f'{self.type}::"{self.id}"'
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Entity:
-    """A fact: an entity, what is known about it, and what it belongs to."""
+    """Facts about one entity, from our registry and never from the request itself.
+
+    Equality and hash follow `encoded`, the form in which the engine reads it, taken when the value is made.
+    """
 
     uid: EntityUid
-    attributes: Mapping[str, Attribute] = field(default_factory=dict)
+    attributes: Mapping[str, Value]
     parents: tuple[EntityUid, ...] = ()
+    encoded: str = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "encoded", encode_entity(self.uid, self.attributes, self.parents))
+
+    def __eq__(self, other: object) -> bool:
+        return self.encoded == other.encoded if isinstance(other, Entity) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self.encoded)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Request:
-    """May `principal` do `action` to `resource`, in this `context`, given these `entities`?"""
+    """May `principal` do `action` to `resource`, given `context` and what `entities` say about those named?
+
+    `entities` holds principal, resource, and whatever policies read through them (the agent of a skill).
+    """
 
     principal: EntityUid
     action: str
     resource: EntityUid
-    context: Mapping[str, Attribute] = field(default_factory=dict)
+    context: Mapping[str, Value]
     entities: tuple[Entity, ...] = ()
 
 
-class Effect(Enum):
-    """The two answers; there is no third."""
+class Effect(StrEnum):
+    """The answer."""
 
     ALLOW = "allow"
     DENY = "deny"
@@ -55,69 +76,62 @@ class Effect(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """An answer and where it comes from.
+    """An answer, why, and under which bundle. It has no truth value: compare `effect`, or ask `is_allowed`.
 
-    `reasons` are the `@id`s of the policies that gave it, or one of the reasons of `sdk.pdp` where no policy was asked;
-    an empty list means that nothing permits the request. `errors` are what went wrong while deciding: any makes the
-    effect DENY. `evaluation_id` is a UUIDv7. A decision has no truth value: compare `effect`.
+    `reasons` are the `@id`s of the policies that decided; none on a deny means that no policy permits. With `errors`
+    the effect is always DENY. `obligations` must be performed by whoever enforces. `requestable` names the kind of
+    approval that would turn this deny into an allow, if one would. `duration_us` is in microseconds.
     """
 
     effect: Effect
-    reasons: tuple[str, ...] = ()
-    errors: tuple[str, ...] = ()
-    obligations: tuple[str, ...] = ()
-    requestable: str | None = None
+    reasons: tuple[str, ...]
+    errors: tuple[str, ...]
+    obligations: tuple[str, ...]
+    requestable: str | None
     evaluation_id: str
     bundle_digest: str
-    duration_us: float = 0.0
+    duration_us: float
 
     @property
     def is_allowed(self) -> bool:
-        """Whether the answer is yes."""
+        """Whether the effect is ALLOW."""
         return self.effect is Effect.ALLOW
 
+    @property
+    def reason(self) -> str:
+        """The first reason, for one line of text: a policy's `@id`, `policy-error` or `default-deny`."""
+        if self.errors:
+            return POLICY_ERROR
+        return self.reasons[0] if self.reasons else DEFAULT_DENY
+
     def __bool__(self) -> NoReturn:
-        # `if decision:` would be true for a refusal as well
-        raise TypeError("a Decision has no truth value; use decision.is_allowed")
+        raise TypeError("a Decision is neither true nor false: compare .effect, or ask .is_allowed")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BundleInfo:
-    """What an engine learned about a bundle that it has loaded."""
+    """What an engine found when it loaded a bundle. `warnings` are for people; none of them weakens a decision."""
 
     digest: str
-    policy_count: int
     policy_ids: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Explanation:
-    """Why a request is answered as it is.
-
-    `permits` and `forbids` are the policies that apply; `nearest` are permits that do not, closest first.
-    """
-
-    decision: Decision
-    permits: tuple[str, ...] = ()
-    forbids: tuple[str, ...] = ()
-    nearest: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 class PolicyEngine(Protocol):
-    """Whoever decides. An engine that has loaded nothing denies everything."""
+    """Something that decides by a bundle of policies."""
 
     def load(self, bundle: "PolicyBundle") -> BundleInfo:
-        """Take `bundle` in, whole or not at all.
+        """Check `bundle` and decide by it from now on, or raise and change nothing.
 
         Raises:
-            InvalidPolicyError: it breaks the schema; what was loaded before stays.
+            InvalidPolicyError: a file of the bundle is wrong.
         """
         ...
 
     def decide(self, request: Request) -> Decision:
-        """Answer. Never raises: what goes wrong is a DENY with `errors`."""
+        """Answer `request`. Never raises for what a request says: what cannot be evaluated is denied."""
         ...
 
-    def explain(self, request: Request) -> Explanation:
-        """Answer, and say why."""
+    def explain(self, request: Request) -> "Explanation":
+        """Answer `request` and say which policies decided, which came near, and what rule would allow it."""
         ...

@@ -43,6 +43,7 @@ IDENTITY_EXPIRED: Final = "identity-expired"
 
 _NOT_IN_GOOD_STANDING: Final = {Standing.SUSPENDED: AGENT_SUSPENDED, Standing.LOCKED: AGENT_LOCKED}
 _UNASSESSED: Final = "low"
+_MOST_ENTITY_SETS: Final = 8_192
 
 
 class InvalidSnapshotError(InvalidInputError):
@@ -121,6 +122,8 @@ class Pdp:
         self._snapshot: EnforcementSnapshot | None = None
         self._standing = AgentStanding()
         self._agents: dict[SpiffeId, AgentFacts] = {}
+        # The engine knows a set of entities by its identity, so the same call hands in the same tuple again.
+        self._entities: dict[tuple[SpiffeId, SpiffeId, str], tuple[Entity, ...]] = {}
 
     @property
     def snapshot(self) -> EnforcementSnapshot | None:
@@ -138,7 +141,9 @@ class Pdp:
         if self._snapshot is None or snapshot.bundle.digest != self._snapshot.bundle.digest:
             self._engine.load(snapshot.bundle)
         self._standing = standing
-        self._agents = {agent.spiffe_id: agent for agent in snapshot.agents}
+        if self._snapshot is None or snapshot.agents != self._snapshot.agents:
+            self._agents = {agent.spiffe_id: agent for agent in snapshot.agents}
+            self._entities = {}
         self._snapshot = snapshot
 
     def decide(
@@ -171,12 +176,22 @@ class Pdp:
         at: datetime,
     ) -> Request:
         """Put the question as the policy engine understands it."""
-        return call_request(
-            self._facts(caller.spiffe_id),
-            action,
-            callee=self._facts(callee),
+        return Request(
+            principal=agent_uid(caller.spiffe_id),
+            action=INVOKE,
+            resource=skill_uid(callee, action),
             context={**(context or {}), **_call_context(caller, at)},
+            entities=self._entities_of(caller.spiffe_id, callee, action),
         )
+
+    def _entities_of(self, caller: SpiffeId, callee: SpiffeId, action: str) -> tuple[Entity, ...]:
+        key = (caller, callee, action)
+        known = self._entities.get(key)
+        if known is None:
+            if len(self._entities) >= _MOST_ENTITY_SETS:
+                self._entities.clear()
+            known = self._entities[key] = call_entities(self._agents[caller], action, callee=self._agents[callee])
+        return known
 
     def _refusal(self, caller: VerifiedIdentity, callee: SpiffeId, at: datetime) -> str | None:
         """Name the reason for which no policy need be asked, if there is one."""
@@ -194,9 +209,6 @@ class Pdp:
                 return _NOT_IN_GOOD_STANDING[standing]
         return None
 
-    def _facts(self, spiffe_id: SpiffeId) -> AgentFacts:
-        return self._agents[spiffe_id]
-
     def _denied(self, reason: str, at: datetime, started: float) -> Decision:
         return Decision(
             effect=Effect.DENY,
@@ -208,26 +220,27 @@ class Pdp:
 
 
 def call_request(caller: AgentFacts, action: str, *, callee: AgentFacts, context: Mapping[str, Attribute]) -> Request:
-    """Ask whether `caller` may invoke the skill `action` of `callee`; also for `policy check`, where nobody calls."""
-    skill = skill_uid(callee.spiffe_id, action)
+    """Ask whether `caller` may invoke the skill `action` of `callee`; for `policy check`, where nobody calls."""
     return Request(
         principal=agent_uid(caller.spiffe_id),
         action=INVOKE,
-        resource=skill,
+        resource=skill_uid(callee.spiffe_id, action),
         context=context,
-        entities=(
-            *_agent_entities(caller),
-            *(_agent_entities(callee) if callee.spiffe_id != caller.spiffe_id else ()),
-            Entity(
-                uid=skill,
-                attributes={
-                    "agent": agent_uid(callee.spiffe_id),
-                    "name": action,
-                    "risk": callee.skills.get(action, _UNASSESSED),
-                },
-            ),
-        ),
+        entities=call_entities(caller, action, callee=callee),
     )
+
+
+def call_entities(caller: AgentFacts, action: str, *, callee: AgentFacts) -> tuple[Entity, ...]:
+    """The facts that a call is decided by: both agents, what they belong to, and the skill."""
+    skill = Entity(
+        uid=skill_uid(callee.spiffe_id, action),
+        attributes={
+            "agent": agent_uid(callee.spiffe_id),
+            "name": action,
+            "risk": callee.skills.get(action, _UNASSESSED),
+        },
+    )
+    return (*_agent_entities(caller), *_agent_entities(callee), skill)
 
 
 def plain_context(at: datetime) -> dict[str, Attribute]:
