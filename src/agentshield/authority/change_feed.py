@@ -12,12 +12,13 @@ from collections.abc import Awaitable, Callable, Iterable
 from datetime import datetime, timedelta
 from typing import Final
 
-from agentshield.authority.store import Change, EventStore
+from agentshield.authority.store import MAX_CHANGES, Change, EventStore
 from agentshield.clock import Clock
 from agentshield.errors import AgentShieldError
 
 GAP_PATIENCE: Final = timedelta(minutes=2)  # longer than any transaction may last (statement_timeout)
 _MOST_GAPS: Final = 10_000
+_LOOK_BACK: Final = 1_000  # how far before our start somebody may still be committing
 
 _log = logging.getLogger(__name__)
 
@@ -54,7 +55,7 @@ class ChangeFeed:
         """Take the present as the beginning: load everything *after* this, so that nothing falls in between."""
         self._loop = asyncio.get_running_loop()
         self._position = await self._events.newest()
-        seen = await self._events.after(max(0, self._position - _MOST_GAPS), frozenset())
+        seen = await self._events.after(max(0, self._position - _LOOK_BACK), frozenset())
         first = min((change.position for change in seen), default=self._position)
         self._note_gaps(first, {change.position for change in seen})
 
@@ -72,26 +73,35 @@ class ChangeFeed:
         """
         async with self._reading:
             self._forget_old_gaps()
-            changes = await self._events.after(self._position, frozenset(self._gaps))
-            if not changes:
-                return
-            for subscriber in self._subscribers:
-                await subscriber(changes)
-            # Only now: had a subscriber failed, the same changes come again, which harms nobody.
-            before = self._position
-            self._position = max(before, changes[-1].position)
-            self._note_gaps(before + 1, {change.position for change in changes})
+            while await self._read() == MAX_CHANGES:  # there may be more
+                pass
 
     async def run(self) -> None:
         """Read for as long as the task lives."""
-        while True:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._poked.wait(), self._look_interval.total_seconds())
-            self._poked.clear()
-            try:
-                await self.catch_up()
-            except AgentShieldError as error:
-                _log.warning("change feed could not be read, trying again: %s", error)
+        listener = self._events.listen(self.poke)
+        try:
+            while True:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._poked.wait(), self._look_interval.total_seconds())
+                self._poked.clear()
+                try:
+                    await self.catch_up()
+                except AgentShieldError as error:
+                    _log.warning("change feed could not be read, trying again: %s", error)
+        finally:
+            await asyncio.to_thread(listener.close)
+
+    async def _read(self) -> int:
+        changes = await self._events.after(self._position, frozenset(self._gaps))
+        if not changes:
+            return 0
+        for subscriber in self._subscribers:
+            await subscriber(changes)
+        # Only now: had a subscriber failed, the same changes come again, which harms nobody.
+        before = self._position
+        self._position = max(before, changes[-1].position)
+        self._note_gaps(before + 1, {change.position for change in changes})
+        return len(changes)
 
     def _note_gaps(self, first: int, seen: Iterable[int]) -> None:
         until = self._clock() + GAP_PATIENCE

@@ -3,9 +3,10 @@
 Nothing here awaits, so each method is a transaction as far as any other task can see.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from itertools import islice
 
 from agentshield.authority.authorities import AuthorityRecord, AuthorityState
 from agentshield.authority.errors import (
@@ -30,7 +31,7 @@ from agentshield.authority.model import (
     alias_selector,
     token_digest,
 )
-from agentshield.authority.store import Change, EnforcementFacts, Journal, Noun, Store
+from agentshield.authority.store import MAX_CHANGES, Change, EnforcementFacts, Journal, Noun, Store
 from agentshield.identity.bundle import TrustBundle
 from agentshield.identity.spiffe_id import SpiffeId, TrustDomain
 
@@ -48,6 +49,7 @@ class _State:
     authorities: dict[str, AuthorityRecord] = field(default_factory=dict)
     bundles: dict[TrustDomain, TrustBundle] = field(default_factory=dict)
     events: list[tuple[Change, datetime]] = field(default_factory=list)
+    listeners: list[Callable[[], None]] = field(default_factory=list)
     position: int = 0
     enforcement_version: int = 0
     bundle_sequence: int = 0
@@ -55,6 +57,8 @@ class _State:
     def note(self, noun: Noun, key: object, at: datetime) -> None:
         self.position += 1
         self.events.append((Change(position=self.position, noun=noun, key=str(key)), at))
+        for on_hint in self.listeners:
+            on_hint()
 
     def add_entry(self, entry: RegistrationEntry, at: datetime) -> None:
         self.check_unlike_others(entry)
@@ -177,6 +181,8 @@ class _Nodes(_Noun):
 
 class _JoinTokens(_Noun):
     async def create(self, token: JoinToken) -> None:
+        if token.digest in self._state.tokens:
+            raise RevisionConflictError("this join token exists already")
         self._state.tokens[token.digest] = token
 
     async def take(self, value: str) -> JoinToken | None:
@@ -228,13 +234,12 @@ class _Agents(_Noun):
 
 
 class _Policies(_Noun):
-    async def activate(self, files: Mapping[str, str], *, digest: str, by: str, at: datetime) -> PolicyVersion:
-        number = len(self._state.policies) + 1
-        version = PolicyVersion(number=number, digest=digest, files=dict(files), activated_at=at, activated_by=by)
+    async def activate(self, version: PolicyVersion, *, at: datetime) -> None:
+        if any(other.number == version.number for other in self._state.policies):
+            raise RevisionConflictError(f"policy set number {version.number} was activated by somebody else meanwhile")
         self._state.policies.append(version)
         self._state.enforcement_version += 1
-        self._state.note(Noun.POLICY, number, at)
-        return version
+        self._state.note(Noun.POLICY, version.number, at)
 
     async def find(self, number: int) -> PolicyVersion | None:
         return next((version for version in self._state.policies if version.number == number), None)
@@ -309,7 +314,22 @@ class _Events(_Noun):
 
     async def after(self, position: int, gaps: frozenset[int]) -> tuple[Change, ...]:
         kept = (change for change, _ in self._state.events)
-        return tuple(change for change in kept if change.position > position or change.position in gaps)
+        wanted = (change for change in kept if change.position > position or change.position in gaps)
+        return tuple(islice(wanted, MAX_CHANGES))
 
     async def prune(self, *, before: datetime) -> None:
         self._state.events = [(change, at) for change, at in self._state.events if at >= before]
+
+    def listen(self, on_hint: Callable[[], None]) -> "_Listener":
+        return _Listener(self._state, on_hint)
+
+
+class _Listener:
+    def __init__(self, state: _State, on_hint: Callable[[], None]) -> None:
+        self._state = state
+        self._on_hint = on_hint
+        state.listeners.append(on_hint)
+
+    def close(self) -> None:
+        if self._on_hint in self._state.listeners:
+            self._state.listeners.remove(self._on_hint)

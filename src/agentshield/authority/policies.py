@@ -48,7 +48,11 @@ class Policies:
         at = self._clock()
         number = active.number + 1 if active is not None else 1
         await record(self._sink, PolicyActivated(at=at, by=by, bundle_digest=bundle.digest, version=number))
-        return await self._store.activate(bundle.files, digest=bundle.digest, by=by, at=at)
+        version = PolicyVersion(
+            number=number, digest=bundle.digest, files=dict(bundle.files), activated_at=at, activated_by=by
+        )
+        await self._store.activate(version, at=at)
+        return version
 
     async def roll_back(self, number: int, *, by: str) -> PolicyVersion:
         """Activate an earlier policy set again, as a new version: history only grows. Raises: PolicyNotFoundError."""

@@ -3,11 +3,11 @@
 Every change and the event that tells of it are one transaction; the change feed reads the events.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Protocol
+from typing import Final, Protocol
 
 from agentshield.authority.authorities import AuthorityRecord
 from agentshield.authority.model import (
@@ -20,6 +20,8 @@ from agentshield.authority.model import (
 )
 from agentshield.identity.bundle import TrustBundle
 from agentshield.identity.spiffe_id import SpiffeId, TrustDomain
+
+MAX_CHANGES: Final = 5_000  # how many events one read of the feed takes
 
 
 class Noun(StrEnum):
@@ -110,7 +112,7 @@ class JoinTokenStore(Protocol):
     """Join tokens, by their digests."""
 
     async def create(self, token: JoinToken) -> None:
-        """Add a token."""
+        """Add a token. Raises: RevisionConflictError where it exists."""
 
     async def take(self, value: str) -> JoinToken | None:
         """Remove the token and return it: of any number of callers, on any replica, one gets it."""
@@ -141,8 +143,8 @@ class AgentStore(Protocol):
 class PolicyStore(Protocol):
     """Policy sets: one is active, all are kept."""
 
-    async def activate(self, files: Mapping[str, str], *, digest: str, by: str, at: datetime) -> PolicyVersion:
-        """Add a policy set and make it the active one."""
+    async def activate(self, version: PolicyVersion, *, at: datetime) -> None:
+        """Add a policy set, the active one from now on. Raises: RevisionConflictError where its number is taken."""
 
     async def find(self, number: int) -> PolicyVersion | None:
         """Return one policy set."""
@@ -189,6 +191,13 @@ class FederatedBundleStore(Protocol):
         """Return every bundle, by trust domain."""
 
 
+class Listener(Protocol):
+    """Something that listens until it is closed."""
+
+    def close(self) -> None:
+        """Stop listening; may block for a moment."""
+
+
 class EventStore(Protocol):
     """The events that the change feed reads."""
 
@@ -196,10 +205,13 @@ class EventStore(Protocol):
         """Return the position of the newest event, 0 where there is none."""
 
     async def after(self, position: int, gaps: frozenset[int]) -> tuple[Change, ...]:
-        """Return the events after `position`, and those in `gaps` that have appeared, in order of position."""
+        """Return the first MAX_CHANGES events after `position` or among `gaps`, in order of position."""
 
     async def prune(self, *, before: datetime) -> None:
         """Forget events from before then."""
+
+    def listen(self, on_hint: Callable[[], None]) -> Listener:
+        """Call `on_hint`, from any thread, when there may be something new; hints get lost."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

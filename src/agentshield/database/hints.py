@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from agentshield.database.engine import Database
 
 _CHANNEL = "agentshield"
-_LOOK_UP_SECONDS = 1.0
+_LOOK_UP_SECONDS = 0.25
 _RECONNECT_SECONDS = 2.0
 
 

@@ -1,8 +1,9 @@
 """An authority in memory, its log, its clock, and nodes to talk to it."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
@@ -15,7 +16,10 @@ from agentshield.authority.nodes import Attestation
 from agentshield.authority.selectors import Selector
 from agentshield.authority.service import AuthorityService
 from agentshield.authority.settings import AuthoritySettings
+from agentshield.authority.sql_store import sql_store
 from agentshield.authority.store import Store
+from agentshield.database.engine import open_database
+from agentshield.database.migrate import migrate
 from agentshield.errors import UnavailableError
 from agentshield.identity.issue import make_csr
 from agentshield.identity.keys import PrivateKey, generate_private_key
@@ -122,3 +126,20 @@ def entry() -> Callable[..., RegistrationEntry]:
 @pytest.fixture
 def any_node() -> Selector:
     return ANY_NODE
+
+
+@pytest.fixture
+def sqlite_url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path}/authority.db"
+
+
+@pytest.fixture(params=["memory", "sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)])
+def any_store(request: pytest.FixtureRequest) -> Iterator[Store]:
+    """Each kind of store in turn: what a test of it says must hold for all three."""
+    if request.param == "memory":
+        yield memory_store()
+        return
+    database = open_database(request.getfixturevalue(f"{request.param}_url"))
+    migrate(database)
+    yield sql_store(database)
+    database.close()

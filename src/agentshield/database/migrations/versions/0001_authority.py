@@ -90,11 +90,12 @@ def upgrade() -> None:
         sa.Column("trust_domain", sa.String(255), primary_key=True),
         sa.Column("document", sa.LargeBinary, nullable=False),
     )
-    op.create_table(
+    counters = op.create_table(
         "counters",
         sa.Column("name", sa.String(255), primary_key=True),
         sa.Column("value", _RISING, nullable=False),
     )
+    op.bulk_insert(counters, [{"name": "enforcement", "value": 0}, {"name": "bundle", "value": 0}])
     op.create_table(
         "events",
         sa.Column("event_id", _RISING, primary_key=True),
