@@ -2,7 +2,14 @@
 
 import os
 
-from agentshield.errors import AgentShieldError, ConfigurationError, InvalidInputError, UnavailableError
+from agentshield.errors import (
+    AgentShieldError,
+    AuthenticationError,
+    AuthorizationError,
+    ConfigurationError,
+    InvalidInputError,
+    UnavailableError,
+)
 
 
 class NoIdentityError(UnavailableError):
@@ -48,3 +55,26 @@ class SourceClosedError(AgentShieldError):
     """The shield or source was closed, or never opened."""
 
     code = "source_closed"
+
+
+class CallerUnknownError(AuthenticationError):
+    """Nobody proved to be anybody: the connection shows no verified SVID."""
+
+    code = "caller_unknown"
+
+    def __init__(self, detail: str = "the connection shows no verified SVID") -> None:
+        super().__init__(
+            detail,
+            hint="serve with `uvicorn --http agentshield.uvicorn:ShieldProtocol`, and call with `shield.client(expect=…)`",
+        )
+
+
+class CallDeniedError(AuthorizationError):
+    """A decision was taken about the call, and the answer is no. `decision_id` names it in the audit log."""
+
+    code = "call_denied"
+
+    def __init__(self, caller: object, action: str, *, reason: str, decision_id: str, hint: str | None = None) -> None:
+        super().__init__(f"{caller} may not {action}: {reason} (decision {decision_id})", hint=hint)
+        self.reason = reason
+        self.decision_id = decision_id
