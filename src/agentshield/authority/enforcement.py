@@ -3,15 +3,13 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 from agentshield.authority.model import Agent, PolicyVersion
 from agentshield.authority.settings import AuthoritySettings
 from agentshield.authority.store import Change, EnforcementFacts, Noun, PolicyStore
 from agentshield.clock import Clock
-
-if TYPE_CHECKING:
-    from agentshield.sdk.pdp import AgentFacts, EnforcementSnapshot
+from agentshield.policy.bundle import PolicyBundle
+from agentshield.sdk.pdp import AgentFacts, EnforcementSnapshot
 
 _RENEWALS_A_LEASE = 3  # one lost renewal must not stop anybody
 
@@ -25,14 +23,14 @@ class Enforcement:
         self._clock = clock
         self._bells: set[asyncio.Event] = set()
 
-    async def snapshot(self) -> "EnforcementSnapshot | None":
+    async def snapshot(self) -> EnforcementSnapshot | None:
         """Return what holds now; None where no policy set was ever activated, which everybody must take as deny."""
         facts = await self._store.enforcement_facts()
         if facts.policy is None:
             return None
         return self._snapshot(facts, facts.policy)
 
-    async def watch(self) -> "AsyncIterator[EnforcementSnapshot]":
+    async def watch(self) -> AsyncIterator[EnforcementSnapshot]:
         """Yield the snapshot that holds now, then one for each change and each renewal of the lease."""
         bell = asyncio.Event()
         self._bells.add(bell)
@@ -54,22 +52,17 @@ class Enforcement:
             for bell in self._bells:
                 bell.set()
 
-    def _snapshot(self, facts: EnforcementFacts, policy: PolicyVersion) -> "EnforcementSnapshot":
-        from agentshield.policy.bundle import PolicyBundle
-        from agentshield.sdk.pdp import EnforcementSnapshot
-
+    def _snapshot(self, facts: EnforcementFacts, policy: PolicyVersion) -> EnforcementSnapshot:
         return EnforcementSnapshot(
             version=facts.version,
             issued_at=self._clock(),
             lease=self._settings.enforcement_lease,
-            bundle=PolicyBundle.from_files(policy.files),
+            bundle=PolicyBundle.from_files(policy.files, trust_domain=self._settings.trust_domain.name),
             agents=tuple(_facts(agent) for agent in facts.agents),
         )
 
 
-def _facts(agent: Agent) -> "AgentFacts":
-    from agentshield.sdk.pdp import AgentFacts
-
+def _facts(agent: Agent) -> AgentFacts:
     return AgentFacts(
         spiffe_id=agent.spiffe_id,
         name=agent.name,

@@ -1,63 +1,57 @@
 """The policy set (PAP): checked, then put on record, then published; every earlier one is kept."""
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from datetime import UTC, datetime
 
 from agentshield.audit.events import PolicyActivated
 from agentshield.audit.log import AuditSink
 from agentshield.authority.auditing import record
 from agentshield.authority.errors import PolicyNotFoundError
 from agentshield.authority.model import PolicyVersion
+from agentshield.authority.settings import AuthoritySettings
 from agentshield.authority.store import PolicyStore
 from agentshield.clock import Clock
+from agentshield.policy.bundle import PolicyBundle
+from agentshield.policy.cedar import CedarEngine
+from agentshield.sdk.pdp import EnforcementSnapshot
 
-if TYPE_CHECKING:
-    from agentshield.policy.bundle import PolicyBundle
-
-Validate = Callable[["PolicyBundle"], object]
-
-
-def load_as_enforced(bundle: "PolicyBundle") -> object:
-    """Load the bundle as every enforcement point will: what would fail there is refused here."""
-    from agentshield.policy.cedar import CedarEngine
-
-    return CedarEngine().load(bundle)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Policies:
     """The policy sets of one trust domain."""
 
-    def __init__(
-        self, store: PolicyStore, sink: AuditSink, clock: Clock, *, validate: Validate = load_as_enforced
-    ) -> None:
+    def __init__(self, settings: AuthoritySettings, store: PolicyStore, sink: AuditSink, clock: Clock) -> None:
+        self._settings = settings
         self._store = store
         self._sink = sink
         self._clock = clock
-        self._validate = validate
 
-    async def activate(self, bundle: "PolicyBundle", *, by: str) -> PolicyVersion:
+    async def activate(self, bundle: PolicyBundle, *, by: str) -> PolicyVersion:
         """Check a policy set and make it the active one. Activating the active one again changes nothing.
 
         Raises:
             InvalidInputError: it does not load, so the one before stays active.
+            RevisionConflictError: somebody else activated another at the same moment.
         """
-        self._validate(bundle)
+        enforced = self._as_enforced(bundle)
         active = (await self._store.enforcement_facts()).policy
-        if active is not None and active.digest == bundle.digest:
+        if active is not None and active.digest == enforced.digest:
             return active
         at = self._clock()
-        number = active.number + 1 if active is not None else 1
-        await record(self._sink, PolicyActivated(at=at, by=by, bundle_digest=bundle.digest, version=number))
         version = PolicyVersion(
-            number=number, digest=bundle.digest, files=dict(bundle.files), activated_at=at, activated_by=by
+            number=active.number + 1 if active is not None else 1,
+            digest=enforced.digest,
+            files=dict(enforced.files),
+            activated_at=at,
+            activated_by=by,
         )
+        event = PolicyActivated(at=at, by=by, bundle_digest=version.digest, version=version.number)
+        await record(self._sink, event)
         await self._store.activate(version, at=at)
         return version
 
     async def roll_back(self, number: int, *, by: str) -> PolicyVersion:
         """Activate an earlier policy set again, as a new version: history only grows. Raises: PolicyNotFoundError."""
-        from agentshield.policy.bundle import PolicyBundle
-
         earlier = await self._store.find(number)
         if earlier is None:
             raise PolicyNotFoundError(f"there is no policy set number {number}")
@@ -73,3 +67,12 @@ class Policies:
     async def history(self) -> tuple[PolicyVersion, ...]:
         """Return every policy set, newest first."""
         return await self._store.history()
+
+    def _as_enforced(self, bundle: PolicyBundle) -> PolicyBundle:
+        """Return the bundle as it will reach every enforcement point, having loaded it there and seen it work."""
+        at_home = PolicyBundle.from_files(bundle.files, trust_domain=self._settings.trust_domain.name)
+        lease = self._settings.enforcement_lease
+        sent = EnforcementSnapshot(version=0, issued_at=_EPOCH, lease=lease, bundle=at_home).to_json()
+        arrived = EnforcementSnapshot.from_json(sent).bundle
+        CedarEngine().load(arrived)
+        return arrived

@@ -7,7 +7,7 @@ to this replica's own memory before its answer leaves.
 from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Self
+from typing import Final, Self
 
 from agentshield.audit.events import AuditEvent, JoinTokenCreated
 from agentshield.audit.log import AuditSink, Receipt
@@ -40,10 +40,8 @@ from agentshield.identity.keys import generate_private_key
 from agentshield.identity.spiffe_id import SpiffeId, TrustDomain
 from agentshield.identity.verify import VerifiedIdentity
 from agentshield.identity.x509_svid import X509Svid
-
-if TYPE_CHECKING:
-    from agentshield.policy.bundle import PolicyBundle
-    from agentshield.sdk.pdp import EnforcementSnapshot
+from agentshield.policy.bundle import PolicyBundle
+from agentshield.sdk.pdp import EnforcementSnapshot
 
 LOCAL_ADMIN: Final = "local-admin"  # who the administrator's socket stands for, where nobody says better
 _EVERYTHING: Final = EntryFilter()
@@ -72,7 +70,7 @@ class AuthorityService:
         self._entries = Entries(settings, store.entries, self._registry, self._nodes, sink, clock)
         self._svids = Svids(settings, self._registry, self._nodes, self._issuance, sink, clock)
         self._agents = Agents(settings, store, self._registry, sink, clock)
-        self._policies = Policies(store.policies, sink, clock)
+        self._policies = Policies(settings, store.policies, sink, clock)
         self._federation = Federation(settings, store.federated_bundles, sink, clock)
         self._enforcement = Enforcement(settings, store.policies, clock)
         self.feed = ChangeFeed(store.events, clock, look_interval=settings.look_interval)
@@ -331,7 +329,7 @@ class AuthorityService:
 
     # Policy and enforcement
 
-    async def activate_policy(self, bundle: "PolicyBundle", *, by: str = LOCAL_ADMIN) -> PolicyVersion:
+    async def activate_policy(self, bundle: PolicyBundle, *, by: str = LOCAL_ADMIN) -> PolicyVersion:
         """Check a policy set and make it the active one. Raises: InvalidInputError; the one before stays active."""
         version = await self._policies.activate(bundle, by=by)
         await self.feed.catch_up()
@@ -351,11 +349,11 @@ class AuthorityService:
         """Return every policy set, newest first."""
         return await self._policies.history()
 
-    async def enforcement_snapshot(self) -> "EnforcementSnapshot | None":
+    async def enforcement_snapshot(self) -> EnforcementSnapshot | None:
         """Return what enforcement points decide by; None where no policy set was ever activated."""
         return await self._enforcement.snapshot()
 
-    def watch_enforcement(self) -> "AsyncIterator[EnforcementSnapshot]":
+    def watch_enforcement(self) -> AsyncIterator[EnforcementSnapshot]:
         """Yield the snapshot that holds, then one for each change and for each renewal of the lease."""
         return self._enforcement.watch()
 
