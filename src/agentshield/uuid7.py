@@ -1,33 +1,83 @@
-"""UUIDs that sort by the time they were made (RFC 9562, 5.7): ids of events and decisions."""
+"""Identifiers that sort by the time they were made: UUID version 7 (RFC 9562, 5.7).
 
-import secrets
+Within a process they only grow, also when many are made in one millisecond or the clock steps back, so that events and
+decisions keep their order when sorted by id (RFC 9562, 6.2, method 2).
+"""
+
+import os
 import threading
-from datetime import datetime
+import uuid
+from datetime import UTC, datetime, timedelta
 from typing import Final
-from uuid import UUID
 
-_COUNTER_BITS: Final = 12  # `rand_a`, used as a counter (RFC 9562, 6.2, method 1)
-_RANDOM_BITS: Final = 62
-
-_lock = threading.Lock()
-_last: tuple[int, int] = (0, 0)  # milliseconds and counter of the newest id of this process
-
-
-def uuid7(at: datetime) -> UUID:
-    """Make an id for something that happened `at`; ids of one process only ever rise, even when clocks step back."""
-    milliseconds, counter = _next(int(at.timestamp() * 1000))
-    value = milliseconds << 80 | 7 << 76 | counter << 64 | 2 << 62 | secrets.randbits(_RANDOM_BITS)
-    return UUID(int=value)
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND: Final = timedelta(milliseconds=1)
+_RANDOM_BITS: Final = 74  # rand_a (12) and rand_b (62)
+_RAND_B_MASK: Final = (1 << 62) - 1
+_VERSION: Final = 0x7 << 76
+_VARIANT: Final = 0b10 << 62
 
 
-def _next(milliseconds: int) -> tuple[int, int]:
-    global _last  # one sequence a process is the point
-    with _lock:
-        newest, counter = _last
-        if milliseconds > newest:
-            _last = (milliseconds, secrets.randbits(_COUNTER_BITS - 1))  # room to count up
-        elif counter + 1 < 1 << _COUNTER_BITS:
-            _last = (newest, counter + 1)
-        else:
-            _last = (newest + 1, 0)
-        return _last
+class _Sequence:
+    """The last identifier made here, and the next."""
+
+    __slots__ = ("_lock", "_milliseconds", "_random")
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._milliseconds = -1
+        self._random = 0
+
+    def next(self, milliseconds: int) -> int:
+        """Return the next identifier as a 128-bit number."""
+        fresh = int.from_bytes(os.urandom(10), "big")
+        with self._lock:
+            if milliseconds > self._milliseconds:
+                self._milliseconds, self._random = milliseconds, fresh >> 7  # 73 bits: the top bit is room to count
+            else:
+                self._random += 1 + (fresh & 0xFFFF_FFFF)  # a step that cannot be guessed
+                if self._random >> _RANDOM_BITS:
+                    self._milliseconds, self._random = self._milliseconds + 1, fresh >> 7
+            milliseconds, random = self._milliseconds, self._random
+        return milliseconds << 80 | _VERSION | (random >> 62) << 64 | _VARIANT | random & _RAND_B_MASK
+
+
+_sequence = _Sequence()
+
+
+def _start_afresh() -> None:
+    """Give a forked child a sequence of its own, lest it repeat its parent's or inherit a held lock."""
+    global _sequence  # noqa: PLW0603 - the one process-wide thing here
+    _sequence = _Sequence()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_start_afresh)
+
+
+def uuid7(at: datetime) -> uuid.UUID:
+    """Return a new identifier made at `at`, greater than all that this process made before.
+
+    Raises:
+        ValueError: `at` is naive or before 1970.
+    """
+    return uuid.UUID(int=_sequence.next(_milliseconds_since_epoch(at)))
+
+
+def uuid7_text(at: datetime) -> str:
+    """Return `str(uuid7(at))`, for hot paths that need nothing but the text.
+
+    Raises:
+        ValueError: `at` is naive or before 1970.
+    """
+    digits = f"{_sequence.next(_milliseconds_since_epoch(at)):032x}"
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+
+
+def _milliseconds_since_epoch(at: datetime) -> int:
+    if at.tzinfo is None:
+        raise ValueError("a time without a zone says nothing about when: pass an aware datetime")
+    milliseconds = (at - _EPOCH) // _MILLISECOND
+    if milliseconds < 0:
+        raise ValueError(f"UUIDv7 starts in 1970, got {at.isoformat()}")
+    return milliseconds

@@ -57,7 +57,8 @@ def read_policies(file: str, text: str, *, first_line: int = 1) -> tuple[SourceP
     Raises:
         InvalidPolicyError: not Cedar, a template, or a policy without a proper `@id`.
     """
-    policies, problems = [], []
+    policies: list[SourcePolicy] = []
+    problems: list[Problem] = []
     for line, statement in _statements(text):
         try:
             policies.append(_read_one(file, first_line + line, statement))

@@ -75,7 +75,9 @@ def _cedar_files(bundle: PolicyBundle) -> Iterable[SourcePolicy]:
 def _check_count(policies: Sequence[SourcePolicy]) -> None:
     if len(policies) > MAX_POLICIES:
         problem = Problem(file="bundle", line=0, message=f"{len(policies)} policies, at most {MAX_POLICIES} are taken")
-        raise TooManyPoliciesError([problem], hint="write one policy for a group; put agents, tasks and grants into data")
+        raise TooManyPoliciesError(
+            [problem], hint="write one policy for a group; put agents, tasks and grants into data"
+        )
 
 
 def _check_schema(policies: Sequence[SourcePolicy]) -> None:

@@ -17,10 +17,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from agentshield.policy.errors import InvalidPolicyFileError
-from agentshield.policy.yaml_files import check_keys, load_yaml, text_list
-
-RULES_FILE: Final = "rules.yaml"
+from agentshield.policy.bundle import RULES_FILE
+from agentshield.policy.cedar_source import SourcePolicy, read_policies
+from agentshield.policy.yaml_files import check_keys, load_yaml, refused, text_list
 
 _RULE_KEYS: Final = frozenset(
     {"id", "who", "may_call", "actions", "scopes", "within", "max_depth", "approvals", "hours"}
@@ -45,32 +44,47 @@ class Rule:
     hours: tuple[int, int] | None = None  # minutes of the day, in UTC
 
 
-def parse_rules(text: str) -> tuple[Rule, ...]:
-    """Read rules.yaml.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """All of rules.yaml, and the trust domain in which its short names are at home."""
+
+    trust_domain: str | None
+    rules: tuple[Rule, ...]
+
+
+def read_rules(text: str, *, trust_domain: str | None) -> Rules:
+    """Read rules.yaml; `trust_domain` is the bundle's, for a file that names none.
 
     Raises:
-        InvalidPolicyFileError: where, and what would be right.
+        InvalidRuleError: where, and what would be right.
     """
     members = load_yaml(text, file=RULES_FILE)
     check_keys(members, ("trust_domain", "rules"), where=RULES_FILE)
     rules = members.get("rules") or []
     if not isinstance(rules, list):
-        raise InvalidPolicyFileError(f"{RULES_FILE}: rules must be a list")
-    domain = members.get("trust_domain")
+        raise refused(RULES_FILE, "rules must be a list")
+    domain = members.get("trust_domain", trust_domain)
     if domain is not None and not isinstance(domain, str):
-        raise InvalidPolicyFileError(f"{RULES_FILE}: trust_domain must be text")
-    return tuple(_rule(each, number, domain) for number, each in enumerate(rules, start=1))
+        raise refused(RULES_FILE, "trust_domain must be text")
+    return Rules(
+        trust_domain=domain, rules=tuple(_rule(each, number, domain) for number, each in enumerate(rules, start=1))
+    )
 
 
-def compile_rules(rules: tuple[Rule, ...]) -> str:
+def cedar_text(rules: Rules) -> str:
     """Write the rules as Cedar: one policy for each caller, so that a decision looks at that caller's alone."""
-    return "\n".join(_policy(rule, who, number) for rule in rules for number, who in enumerate(rule.who, start=1))
+    return "\n".join(_policy(rule, who, number) for rule in rules.rules for number, who in enumerate(rule.who, start=1))
+
+
+def compile_rules(rules: Rules) -> tuple[SourcePolicy, ...]:
+    """Compile the rules to Cedar policies."""
+    return read_policies(RULES_FILE, cedar_text(rules))
 
 
 def _rule(members: Any, number: int, domain: str | None) -> Rule:
     where = f"{RULES_FILE}: rule {number}"
     if not isinstance(members, dict):
-        raise InvalidPolicyFileError(f"{where}: expected a mapping with who, may_call and actions")
+        raise refused(where, "expected a mapping with who, may_call and actions")
     check_keys(members, _RULE_KEYS, where=where)
     who = text_list(members, "who", where=where, required=True)
     may_call = text_list(members, "may_call", where=where, required=True)
@@ -93,9 +107,9 @@ def _rule_id(
 ) -> str:
     given = members.get("id")
     if given is None:
-        return "-".join("+".join(map(_last_part, each)) for each in (who, may_call, actions))
+        return "-".join(".".join(map(_last_part, each)) for each in (who, may_call, actions))
     if not isinstance(given, str) or not _NAME.fullmatch(given):
-        raise InvalidPolicyFileError(f"{where}: id may hold only letters, digits, '.', '-' and '_'")
+        raise refused(where, "id may hold only letters, digits, '.', '-' and '_'")
     return given
 
 
@@ -107,17 +121,17 @@ def _agent(name: str, domain: str | None, where: str) -> str:
     if name.startswith("spiffe://"):
         return name
     if not _NAME.fullmatch(name):
-        raise InvalidPolicyFileError(f"{where}: {name[:60]!r} is neither an agent's name nor a SPIFFE ID")
+        raise refused(where, f"{name[:60]!r} is neither an agent's name nor a SPIFFE ID")
     if domain is None:
-        raise InvalidPolicyFileError(
-            f"{where}: short name {name!r} needs a trust_domain at the top of {RULES_FILE}, or write the SPIFFE ID"
+        raise refused(
+            where, f"short name {name!r} needs a trust_domain at the top of {RULES_FILE}, or write the SPIFFE ID"
         )
     return f"spiffe://{domain}/agents/{name}"
 
 
 def _within_task(members: Mapping[str, Any], where: str) -> bool:
     if members.get("within") not in (None, "task"):
-        raise InvalidPolicyFileError(f"{where}: within is {members['within']!r}, expected 'task'")
+        raise refused(where, f"within is {members['within']!r}, expected 'task'")
     return members.get("within") == "task"
 
 
@@ -126,7 +140,7 @@ def _count(members: Mapping[str, Any], key: str, where: str, *, least: int) -> i
     if value is None:
         return None
     if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= 100:
-        raise InvalidPolicyFileError(f"{where}: {key} is {value!r}, expected a whole number from {least} to 100")
+        raise refused(where, f"{key} is {value!r}, expected a whole number from {least} to 100")
     return value
 
 
@@ -136,11 +150,11 @@ def _hours(members: Mapping[str, Any], where: str) -> tuple[int, int] | None:
         return None
     match = _HOURS.fullmatch(value) if isinstance(value, str) else None
     if match is None:
-        raise InvalidPolicyFileError(f"{where}: hours is {value!r}, expected a text like '08:00-18:00' (UTC)")
+        raise refused(where, f"hours is {value!r}, expected a text like '08:00-18:00' (UTC)")
     begin = int(match[1]) * 60 + int(match[2])
     end = int(match[3]) * 60 + int(match[4]) if match[3] else 24 * 60
     if begin >= end:
-        raise InvalidPolicyFileError(f"{where}: hours {value!r} end before they begin; write two rules for a night")
+        raise refused(where, f"hours {value!r} end before they begin; write two rules for a night")
     return begin, end
 
 

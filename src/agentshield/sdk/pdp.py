@@ -19,17 +19,17 @@ from agentshield.identity.verify import VerifiedIdentity
 from agentshield.policy.bundle import PolicyBundle
 from agentshield.policy.cedar import CedarEngine
 from agentshield.policy.engine import (
-    Attribute,
     Decision,
     Effect,
     Entity,
     EntityUid,
     PolicyEngine,
     Request,
+    Value,
 )
 from agentshield.signals.lease import Lease
 from agentshield.signals.standing import AgentStanding, Standing
-from agentshield.uuid7 import uuid7
+from agentshield.uuid7 import uuid7_text
 
 INVOKE: Final = "invoke"
 
@@ -89,6 +89,7 @@ class EnforcementSnapshot:
                 "issued_at": self.issued_at.timestamp(),
                 "lease_seconds": self.lease.total_seconds(),
                 "policy": dict(self.bundle.files),
+                "trust_domain": self.bundle.trust_domain,
                 "agents": [_agent_members(agent) for agent in self.agents],
             },
             separators=(",", ":"),
@@ -107,7 +108,7 @@ class EnforcementSnapshot:
                 version=int(members["version"]),
                 issued_at=datetime.fromtimestamp(members["issued_at"], UTC),
                 lease=timedelta(seconds=members["lease_seconds"]),
-                bundle=PolicyBundle.from_files(members["policy"]),
+                bundle=PolicyBundle.from_files(members["policy"], trust_domain=members["trust_domain"]),
                 agents=tuple(_agent_facts(each) for each in members["agents"]),
             )
         except (KeyError, TypeError, ValueError, OverflowError) as error:
@@ -152,7 +153,7 @@ class Pdp:
         action: str,
         *,
         callee: SpiffeId,
-        context: Mapping[str, Attribute] | None = None,
+        context: Mapping[str, Value] | None = None,
         at: datetime,
     ) -> Decision:
         """May `caller` have `callee` do `action`? Never raises: what goes wrong is a DENY with a reason.
@@ -172,7 +173,7 @@ class Pdp:
         action: str,
         *,
         callee: SpiffeId,
-        context: Mapping[str, Attribute] | None = None,
+        context: Mapping[str, Value] | None = None,
         at: datetime,
     ) -> Request:
         """Put the question as the policy engine understands it."""
@@ -213,13 +214,16 @@ class Pdp:
         return Decision(
             effect=Effect.DENY,
             reasons=(reason,),
-            evaluation_id=str(uuid7(at)),
+            errors=(),
+            obligations=(),
+            requestable=None,
+            evaluation_id=uuid7_text(at),
             bundle_digest=self._snapshot.bundle.digest if self._snapshot is not None else "",
             duration_us=(time.perf_counter() - started) * 1e6,
         )
 
 
-def call_request(caller: AgentFacts, action: str, *, callee: AgentFacts, context: Mapping[str, Attribute]) -> Request:
+def call_request(caller: AgentFacts, action: str, *, callee: AgentFacts, context: Mapping[str, Value]) -> Request:
     """Ask whether `caller` may invoke the skill `action` of `callee`; for `policy check`, where nobody calls."""
     return Request(
         principal=agent_uid(caller.spiffe_id),
@@ -240,14 +244,15 @@ def call_entities(caller: AgentFacts, action: str, *, callee: AgentFacts) -> tup
             "risk": callee.skills.get(action, _UNASSESSED),
         },
     )
-    return (*_agent_entities(caller), *_agent_entities(callee), skill)
+    distinct = {entity.uid: entity for entity in (*_agent_entities(caller), *_agent_entities(callee), skill)}
+    return tuple(distinct.values())
 
 
-def plain_context(at: datetime) -> dict[str, Attribute]:
+def plain_context(at: datetime) -> dict[str, Value]:
     """The context of a direct call over mTLS with a fresh SVID, as `policy check` supposes it."""
     return {
-        "scopes": (),
-        "delegation": {"depth": 0, "chain": ()},
+        "scopes": [],
+        "delegation": {"depth": 0, "chain": []},
         "credential": {"kind": "x509-svid", "bound": True, "ageSeconds": 0, "lifetimeSeconds": 3600},
         "channel": {"mutual": True, "pop": True, "tls13": True},
         "now": at,
@@ -264,7 +269,7 @@ def skill_uid(callee: SpiffeId, action: str) -> EntityUid:
     return EntityUid("Skill", f"{callee}#{action}")
 
 
-def _call_context(caller: VerifiedIdentity, at: datetime) -> dict[str, Attribute]:
+def _call_context(caller: VerifiedIdentity, at: datetime) -> dict[str, Value]:
     """What the proof itself says; written over whatever else the context has."""
     proved_by_key = caller.proof == "x509-svid"
     begun = caller.not_before or at
@@ -282,13 +287,13 @@ def _call_context(caller: VerifiedIdentity, at: datetime) -> dict[str, Attribute
 def _agent_entities(agent: AgentFacts) -> tuple[Entity, ...]:
     domain = EntityUid("TrustDomain", agent.spiffe_id.trust_domain.name)
     groups = tuple(EntityUid("AgentGroup", group) for group in agent.groups)
-    attributes: dict[str, Attribute] = {"name": agent.name, "status": agent.status, "risk": agent.risk}
+    attributes: dict[str, Value] = {"name": agent.name, "status": agent.status, "risk": agent.risk}
     if agent.owner:
         attributes["owner"] = agent.owner
     return (
-        Entity(uid=agent_uid(agent.spiffe_id), attributes=attributes, parents=(*groups, domain)),
-        *(Entity(uid=group, parents=(domain,)) for group in groups),
-        Entity(uid=domain),
+        Entity(agent_uid(agent.spiffe_id), attributes, (*groups, domain)),
+        *(Entity(group, {}, (domain,)) for group in groups),
+        Entity(domain, {}),
     )
 
 
