@@ -29,9 +29,11 @@ from agentshield.authority.model import server_id
 from agentshield.authority.settings import CA_SHARE, AuthoritySettings
 from agentshield.authority.store import AuthorityStore, Journal
 from agentshield.clock import Clock
+from agentshield.errors import ConfigurationError
 from agentshield.identity.bundle import TrustBundle
 from agentshield.identity.issue import JwtIssuer, X509Issuer, authority_id, self_signed_ca
 from agentshield.identity.keys import PrivateKey, generate_private_key, public_key_to_spki
+from agentshield.identity.x509_svid import check_signing_profile
 
 BACKDATE: Final = timedelta(seconds=10)  # for peers whose clocks are behind
 
@@ -39,7 +41,6 @@ BACKDATE: Final = timedelta(seconds=10)  # for peers whose clocks are behind
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Signer:
     record: AuthorityRecord
-    key: PrivateKey = field(repr=False)
     issuer: X509Issuer | JwtIssuer = field(repr=False)
 
 
@@ -80,15 +81,17 @@ class CertificateAuthority:
         """Take up what the journal and the key store have, and make what is missing.
 
         Raises:
+            ConfigurationError: the journal is that of another trust domain.
             UnavailableError: the store, the key store or the audit log is not there.
         """
         async with self._rotating:
-            await self._refresh()
-            for lost in [
-                each for each in self._mine() if each.state is not AuthorityState.OLD and not self._has_key(each)
-            ]:
-                await self._store.retire(lost.authority_id, at=self._clock())
-            for orphan in set(self._keys.names()) - {each.authority_id for each in self._mine()}:
+            journal = await self._store.journal()
+            self._check_ours(journal)
+            mine = [each for each in journal.authorities if each.replica == self._settings.replica]
+            for each in mine:
+                if each.state is not AuthorityState.OLD and self._keys.find(each.authority_id) is None:
+                    await self._store.retire(each.authority_id, at=self._clock())  # its key is lost
+            for orphan in set(self._keys.names()) - {each.authority_id for each in mine}:
                 self._keys.delete(orphan)  # made in step (1), never written down in step (2), or past step (4)
             await self._refresh()
         await self.tick()
@@ -134,7 +137,7 @@ class CertificateAuthority:
             await self._record("prepared", authority, by="")
             await asyncio.to_thread(self._keys.put, authority.authority_id, key)  # (1)
             await self._store.prepare(authority, at=at)  # (2)
-        await self._refresh()
+            await self._refresh()
 
     async def _activate_if_due(self, kind: AuthorityKind) -> None:
         at = self._clock()
@@ -162,21 +165,37 @@ class CertificateAuthority:
 
     async def _refresh(self) -> None:
         journal = await self._store.journal()
-        signers = {}
-        for kind in AuthorityKind:
-            active = _find(journal, kind, AuthorityState.ACTIVE, self._settings.replica)
-            key = self._keys.find(active.authority_id) if active is not None else None
-            if active is not None and key is not None:
-                signers[kind] = _Signer(record=active, key=key, issuer=self._issuer(active, key))
-        self._signers = signers
-        if journal.sequence != self._journal.sequence or not self._bundle.sequence:
-            self._bundle = bundle_of(
-                self._settings.trust_domain,
-                journal.authorities,
-                sequence=journal.sequence,
-                refresh_hint=self._settings.bundle_refresh_hint,
-            )
+        if journal == self._journal:
+            return
+        self._bundle = bundle_of(
+            self._settings.trust_domain,
+            journal.authorities,
+            sequence=journal.sequence,
+            refresh_hint=self._settings.bundle_refresh_hint,
+        )
+        signers = ((kind, self._signer(journal, kind)) for kind in AuthorityKind)
+        self._signers = {kind: signer for kind, signer in signers if signer is not None}
         self._journal = journal
+
+    def _signer(self, journal: Journal, kind: AuthorityKind) -> _Signer | None:
+        active = _find(journal, kind, AuthorityState.ACTIVE, self._settings.replica)
+        known = self._signers.get(kind)
+        if known is not None and known.record == active:
+            return known
+        key = None if active is None else self._keys.find(active.authority_id)
+        if active is None or key is None:
+            return None
+        return _Signer(record=active, issuer=self._issuer(active, key))
+
+    def _check_ours(self, journal: Journal) -> None:
+        for stored in journal.authorities:
+            if stored.kind is AuthorityKind.X509:
+                owner = check_signing_profile(stored.certificate)
+                if owner != self._settings.trust_domain:
+                    raise ConfigurationError(
+                        f"this store belongs to trust domain {owner}, not to {self._settings.trust_domain}",
+                        hint="one store is one trust domain: use another state directory or database",
+                    )
 
     def _make(self, kind: AuthorityKind, at: datetime) -> tuple[PrivateKey, AuthorityRecord]:
         key_types = {AuthorityKind.X509: self._settings.ca_key_type, AuthorityKind.JWT: self._settings.jwt_key_type}
@@ -212,14 +231,8 @@ class CertificateAuthority:
             )
         return signer
 
-    def _mine(self) -> tuple[AuthorityRecord, ...]:
-        return tuple(each for each in self._journal.authorities if each.replica == self._settings.replica)
-
     def _find(self, kind: AuthorityKind, state: AuthorityState) -> AuthorityRecord | None:
         return _find(self._journal, kind, state, self._settings.replica)
-
-    def _has_key(self, authority: AuthorityRecord) -> bool:
-        return self._keys.find(authority.authority_id) is not None
 
     async def _record(self, change: str, authority: AuthorityRecord, *, by: str) -> None:
         await record(

@@ -70,8 +70,10 @@ class Upkeep:
         """Do what is due. Raises: UnavailableError; the rest is done next time."""
         at = self._clock()
         self._registry.expire(at)
+        sequence = self._ca.bundle.sequence
         await self._ca.tick()
-        await self._feed.catch_up()
+        if self._ca.bundle.sequence != sequence:
+            await self._feed.catch_up()
         if self._next_prune is None or at >= self._next_prune:
             self._next_prune = at + _PRUNE_EVERY
             await self._store.join_tokens.prune(at=at)
