@@ -72,7 +72,7 @@ class UnverifiedJws:
         header = _parse_header(header_part)
         if header.typ not in types:
             wanted = " or ".join(sorted(repr(each) for each in types))
-            raise InvalidTokenError(f"token type is {header.typ!r}, expected {wanted}")
+            raise InvalidTokenError(f"token type is {str(header.typ)[:40]!a}, expected {wanted}")
         payload = decode_base64url(payload_part, what="payload")
         return cls(
             header=header,

@@ -262,7 +262,11 @@ def _trust_domain_in(extensions: _Extensions) -> TrustDomain | None:
 
 
 def _check_leaf_subject(certificate: x509.Certificate, extensions: _Extensions, spiffe_id: SpiffeId) -> None:
-    if not extensions[x509.SubjectAlternativeName].critical and not certificate.subject.rdns:
+    try:
+        is_named = extensions[x509.SubjectAlternativeName].critical or bool(certificate.subject.rdns)
+    except ValueError as error:  # the library reads the subject only when it is asked for
+        raise InvalidSvidError(f"X509-SVID of {spiffe_id} has a malformed subject") from error
+    if not is_named:
         raise InvalidSvidError(f"X509-SVID of {spiffe_id} has no subject, and names that are not critical")
 
 
