@@ -65,7 +65,7 @@ class CallerUnknownError(AuthenticationError):
     def __init__(self, detail: str = "the connection shows no verified SVID") -> None:
         super().__init__(
             detail,
-            hint="serve with `uvicorn --http agentshield.uvicorn:ShieldProtocol`, and call with `shield.client(expect=…)`",
+            hint="serve with `uvicorn --http agentshield.uvicorn:ShieldProtocol`; call with `shield.client(expect=…)`",
         )
 
 
@@ -78,3 +78,9 @@ class CallDeniedError(AuthorizationError):
         super().__init__(f"{caller} may not {action}: {reason} (decision {decision_id})", hint=hint)
         self.reason = reason
         self.decision_id = decision_id
+
+
+class DecisionUnrecordedError(UnavailableError):
+    """A decision could not be written to the audit log, so what it allows must not happen."""
+
+    code = "decision_unrecorded"

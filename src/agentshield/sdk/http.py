@@ -88,8 +88,9 @@ def _core(flavor: Flavor) -> ModuleType:
 def _async_transport_class(flavor: Flavor) -> Any:
     """The one transport for asyncio, once for each library's base class."""
     library, core = _library(flavor), _core(flavor)
+    base: Any = library.AsyncHTTPTransport
 
-    class SpiffeTransport(library.AsyncHTTPTransport):  # type: ignore[name-defined,misc]  one of two bases
+    class SpiffeTransport(base):  # type: ignore[misc]
         def __init__(self, tls: SpiffeContext, clock: Clock, limits: Any) -> None:
             super().__init__(verify=tls, trust_env=False)
             self._tls = tls
@@ -113,8 +114,9 @@ def _async_transport_class(flavor: Flavor) -> Any:
 def _sync_transport_class(flavor: Flavor) -> Any:
     """The same for threads."""
     library, core = _library(flavor), _core(flavor)
+    base: Any = library.HTTPTransport
 
-    class SpiffeTransport(library.HTTPTransport):  # type: ignore[name-defined,misc]  one of two bases
+    class SpiffeTransport(base):  # type: ignore[misc]
         def __init__(self, tls: SpiffeContext, clock: Clock, limits: Any) -> None:
             super().__init__(verify=tls, trust_env=False)
             self._tls = tls
@@ -154,6 +156,7 @@ def _require_https(library: ModuleType, request: Any) -> None:
 def _explained(error: Any, tls: SpiffeContext) -> Exception:
     """With TLS 1.3 the server's refusal of our SVID looks like a connection that ends before an answer."""
     ours = tls.svid.spiffe_id if tls.svid is not None else "without an SVID"
-    return type(error)(  # type: ignore[no-any-return]
+    explained: Exception = type(error)(
         f"{error or type(error).__name__}; if this server never answers us, it may not accept {ours}"
     )
+    return explained

@@ -13,6 +13,7 @@ from typing import Final, Self
 from agentshield.errors import AgentShieldError, UnavailableError
 from agentshield.identity.bundle import BundleSet, TrustBundle
 from agentshield.identity.spiffe_id import SpiffeId, TrustDomain
+from agentshield.identity.verify import X509SvidVerifier
 from agentshield.identity.x509_svid import X509Svid
 from agentshield.sdk.errors import NoIdentityError, SourceClosedError
 from agentshield.sdk.tls import SpiffeContext
@@ -39,6 +40,7 @@ class X509Source:
         self._hint = hint
         self._wait = wait
         self._context = _NOTHING
+        self._verifier = X509SvidVerifier(_NOTHING.bundles)
         self._rotations = 0
         self._last_error: AgentShieldError | None = None
         self._news = asyncio.Event()
@@ -78,6 +80,11 @@ class X509Source:
         if svid is None:
             raise self._why_none()
         return svid
+
+    @property
+    def verifier(self) -> X509SvidVerifier:
+        """What verifies peers against the bundles of now; forgets what it has seen when they change."""
+        return self._verifier
 
     @property
     def bundles(self) -> BundleSet:
@@ -164,6 +171,7 @@ class X509Source:
 
     def _set(self, context: X509Context) -> None:
         self._context = context
+        self._verifier = X509SvidVerifier(context.bundles)
         for tls in list(self._tls):
             self._apply(tls)
         for subscriber in list(self._subscribers):

@@ -128,6 +128,10 @@ class SpiffeContext(ssl.SSLContext):
             clock=clock,
         )
 
+    def __call__(self, *_: Any) -> Self:
+        """Return self: uvicorn wants a function that makes the context, and this one needs no making."""
+        return self
+
     def update(self, svid: X509Svid | None, bundles: BundleSet) -> None:
         """Use `svid` and trust `bundles`, and nothing older, from the next handshake on.
 

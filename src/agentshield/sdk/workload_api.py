@@ -5,7 +5,6 @@ while the fault may pass: it yields each new state, yields an `Outage` when ther
 """
 
 import asyncio
-import random
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from agentshield.identity.bundle import BundleSet, TrustBundle
 from agentshield.identity.jwt_svid import JwtSvid
 from agentshield.identity.spiffe_id import SpiffeId, TrustDomain
 from agentshield.identity.x509_svid import X509Svid
+from agentshield.sdk.backoff import Backoff
 from agentshield.sdk.endpoint import Endpoint
 from agentshield.sdk.errors import (
     NoIdentityError,
@@ -35,8 +35,6 @@ from agentshield.sdk.wire.methods import Method
 from agentshield.sdk.x509_context import Outage, X509Context
 
 DEFAULT_DEADLINE: Final = 10.0  # seconds
-_FIRST_DELAY: Final = 0.1
-_LONGEST_DELAY: Final = 5.0
 
 T = TypeVar("T")
 Request = TypeVar("Request", bound=Message)
@@ -156,7 +154,7 @@ class WorkloadApiClient:
                 return await method.call(
                     self.channel, request, timeout=self._deadline, metadata=methods.WORKLOAD_METADATA
                 )
-        except _FAULTS as error:
+        except FAULTS as error:
             raise explain_fault(error, self.endpoint) from error
 
     async def _first(self, method: Method[Request, Reply], request: Request, read: Callable[[Reply], T]) -> T:
@@ -171,19 +169,18 @@ class WorkloadApiClient:
     async def _watch(
         self, method: Method[Request, Reply], request: Request, read: Callable[[Reply], T]
     ) -> AsyncGenerator[T | Outage]:
-        delay = _FIRST_DELAY
+        backoff = Backoff()
         while True:
             try:
                 async with aclosing(self._replies(method, request)) as replies:
                     async for reply in replies:
                         yield _read_or_outage(reply, read)
-                        delay = _FIRST_DELAY
+                        backoff.reset()
                 outage: AgentShieldError = WorkloadApiUnavailableError(self.endpoint, "the stream ended")
             except UnavailableError as error:
                 outage = error
             yield Outage(outage)
-            await asyncio.sleep(delay * random.SystemRandom().uniform(0.8, 1.2))  # peers must not come back in step
-            delay = min(delay * 2, _LONGEST_DELAY)
+            await backoff.wait()
 
     async def _replies(self, method: Method[Request, Reply], request: Request) -> AsyncGenerator[Reply]:
         try:
@@ -191,11 +188,11 @@ class WorkloadApiClient:
                 await stream.send_message(request, end=True)
                 async for reply in stream:
                     yield reply
-        except _FAULTS as error:
+        except FAULTS as error:
             raise explain_fault(error, self.endpoint) from error
 
 
-_FAULTS: Final = (GRPCError, StreamTerminatedError, ProtocolError, OSError, TimeoutError)
+FAULTS: Final = (GRPCError, StreamTerminatedError, ProtocolError, OSError, TimeoutError)
 
 
 def explain_fault(error: Exception, endpoint: Endpoint) -> AgentShieldError:
