@@ -183,7 +183,7 @@ def load_der_certificate(der: bytes) -> x509.Certificate:
         raise InvalidSvidError(f"certificate has {len(der)} bytes, at most {MAX_CERTIFICATE_BYTES} are allowed")
     try:
         return x509.load_der_x509_certificate(der)
-    except ValueError as error:
+    except (ValueError, x509.InvalidVersion) as error:
         raise InvalidSvidError("not a DER certificate") from error
 
 
@@ -198,7 +198,7 @@ def load_pem_certificates(pem: bytes) -> list[x509.Certificate]:
     begun = pem.count(b"-----BEGIN CERTIFICATE-----")
     try:
         certificates = x509.load_pem_x509_certificates(pem)
-    except ValueError as error:
+    except (ValueError, x509.InvalidVersion) as error:
         raise InvalidSvidError("PEM holds no readable certificate; is the file cut off?") from error
     if len(certificates) != begun:  # a block without its END line is passed over in silence by the parser
         raise InvalidSvidError(f"PEM begins {begun} certificates but only {len(certificates)} are whole")
