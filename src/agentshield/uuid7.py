@@ -7,11 +7,9 @@ decisions keep their order when sorted by id (RFC 9562, 6.2, method 2).
 import os
 import threading
 import uuid
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Final
 
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_MILLISECOND: Final = timedelta(milliseconds=1)
 _RANDOM_BITS: Final = 74  # rand_a (12) and rand_b (62)
 _RAND_B_MASK: Final = (1 << 62) - 1
 _VERSION: Final = 0x7 << 76
@@ -47,7 +45,7 @@ _sequence = _Sequence()
 
 def _start_afresh() -> None:
     """Give a forked child a sequence of its own, lest it repeat its parent's or inherit a held lock."""
-    global _sequence  # noqa: PLW0603 - the one process-wide thing here
+    global _sequence
     _sequence = _Sequence()
 
 
@@ -77,7 +75,7 @@ def uuid7_text(at: datetime) -> str:
 def _milliseconds_since_epoch(at: datetime) -> int:
     if at.tzinfo is None:
         raise ValueError("a time without a zone says nothing about when: pass an aware datetime")
-    milliseconds = (at - _EPOCH) // _MILLISECOND
+    milliseconds = round(at.timestamp() * 1e6) // 1_000  # in microseconds first: a float may fall short of a whole one
     if milliseconds < 0:
         raise ValueError(f"UUIDv7 starts in 1970, got {at.isoformat()}")
     return milliseconds

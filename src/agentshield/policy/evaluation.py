@@ -5,14 +5,14 @@ only if Cedar says Allow *and* reports no error at all (policy decision record 0
 """
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import cedarpy
 
 from agentshield.policy.compiled import schema
 from agentshield.policy.engine import Effect, Entity, Request
 from agentshield.policy.slices import PolicySlice
-from agentshield.policy.values import NAMESPACE, EntityUid, encode_record
+from agentshield.policy.values import NAMESPACE, encode_record, reference
 
 HUMAN_APPROVAL: Final = "human-approval"
 _PLENTY_OF_APPROVERS: Final = 1_000
@@ -58,12 +58,12 @@ def evaluate(request: Request, policies: PolicySlice, entities: cedarpy.Entities
 def _evaluate(request: Request, policies: PolicySlice, entities: cedarpy.Entities) -> Outcome:
     try:
         context = encode_record(request.context)
-    except (TypeError, RecursionError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         return failed(f"context: {error}")
     asked = {
-        "principal": _reference(request.principal),
+        "principal": reference(request.principal),
         "action": {"type": f"{NAMESPACE}Action", "id": request.action},
-        "resource": _reference(request.resource),
+        "resource": reference(request.resource),
         "context": context,
     }
     return _read(cedarpy.is_authorized(asked, policies.handle, entities, schema()), policies)
@@ -95,7 +95,3 @@ def _obligations(policies: PolicySlice, reasons: tuple[str, ...]) -> tuple[str, 
 
 def _asks_for_approval(policies: PolicySlice) -> bool:
     return policies.reads is None or "approval" in policies.reads
-
-
-def _reference(uid: EntityUid) -> dict[str, Any]:
-    return {"type": NAMESPACE + uid.type, "id": uid.id}

@@ -1,11 +1,13 @@
 """Python values as Cedar reads them (Cedar's JSON entity and context format)."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any, Final
+
+import msgspec
 
 NAMESPACE: Final = "AgentShield::"
 
@@ -24,54 +26,95 @@ class EntityUid:
 # Recursive in truth: records and sets hold values again. Cedar has no null and no fractions.
 Value = Any
 
+_encode: Final = msgspec.json.Encoder().encode
+_encode_sorted: Final = msgspec.json.Encoder(order="deterministic").encode
+
 
 def cedar_json(value: Value) -> Any:
-    """Return `value` as something `json.dumps` writes in the form Cedar reads.
+    """Return `value` as something that, written as JSON, Cedar reads as the same value.
 
     Raises:
         TypeError: Cedar has no such value (None, float, bytes, a naive datetime...).
+        ValueError: a record spells one of Cedar's escapes, such as `__entity`, to pass for what it is not.
     """
-    match value:
-        case bool() | int() | str():
-            return value
-        case EntityUid():
-            return {"__entity": {"type": NAMESPACE + value.type, "id": value.id}}
-        case datetime():
-            return {"__extn": {"fn": "datetime", "arg": _instant(value)}}
-        case IPv4Address() | IPv6Address():
-            return {"__extn": {"fn": "ip", "arg": str(value)}}
-        case Mapping():
-            return {str(name): cedar_json(each) for name, each in value.items()}
-        case list() | tuple() | set() | frozenset():
-            return [cedar_json(each) for each in value]
-        case _:
-            raise TypeError(f"Cedar has no value for a {type(value).__name__}")
+    form = _FORMS.get(type(value))
+    if form is None:
+        form = next((each for kind, each in _FORMS.items() if isinstance(value, kind)), None)
+    if form is None:
+        raise TypeError(f"Cedar has no value for a {type(value).__name__}")
+    return form(value)
 
 
 def encode_record(attributes: Mapping[str, Value]) -> str:
-    """Return a record, such as a request's context, as JSON text for Cedar."""
-    return json.dumps(cedar_json(attributes), separators=(",", ":"))
+    """Return a record, such as a request's context, as JSON text for Cedar.
+
+    Raises:
+        TypeError, ValueError: as `cedar_json`.
+    """
+    return _encode(_record(attributes)).decode()
 
 
 def encode_entity(uid: EntityUid, attributes: Mapping[str, Value], parents: tuple[EntityUid, ...]) -> str:
-    """Return one entity as JSON text for Cedar, the same text for the same facts."""
-    return json.dumps(
-        {
-            "uid": _reference(uid),
-            "attrs": cedar_json(attributes),
-            "parents": [_reference(parent) for parent in sorted(parents)],
-        },
-        sort_keys=True,
-        separators=(",", ":"),
-    )
+    """Return one entity as JSON text for Cedar, the same text for the same facts.
+
+    Raises:
+        TypeError, ValueError: as `cedar_json`.
+    """
+    facts = {
+        "uid": reference(uid),
+        "attrs": _record(attributes),
+        "parents": [reference(each) for each in sorted(parents)],
+    }
+    return _encode_sorted(facts).decode()
 
 
-def _reference(uid: EntityUid) -> dict[str, str]:
+def reference(uid: EntityUid) -> dict[str, str]:
+    """Return `uid` as Cedar's JSON names an entity."""
     return {"type": NAMESPACE + uid.type, "id": uid.id}
 
 
-def _instant(at: datetime) -> str:
+def _record(attributes: Mapping[str, Value]) -> dict[str, Any]:
+    record = {}
+    for name, value in attributes.items():
+        if name.startswith("__"):
+            raise ValueError(f"attribute name {name[:40]!r} is reserved")
+        record[name] = cedar_json(value)
+    return record
+
+
+def _set(values: Any) -> list[Any]:
+    return [cedar_json(each) for each in values]
+
+
+def _instant(at: datetime) -> dict[str, Any]:
     """Cedar's `datetime` has milliseconds, no more."""
     if at.tzinfo is None:
         raise TypeError("Cedar has no value for a datetime without a zone")
-    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    instant = at.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="milliseconds")
+    return {"__extn": {"fn": "datetime", "arg": instant + "Z"}}
+
+
+def _address(address: IPv4Address | IPv6Address) -> dict[str, Any]:
+    return {"__extn": {"fn": "ip", "arg": str(address)}}
+
+
+def _as_is(value: Any) -> Any:
+    return value
+
+
+# Looked up by exact type first, for speed; by what it is an instance of after.
+_FORMS: Final[dict[type, Callable[[Any], Any]]] = {
+    str: _as_is,
+    bool: _as_is,
+    int: _as_is,
+    dict: _record,
+    tuple: _set,
+    list: _set,
+    set: _set,
+    frozenset: _set,
+    EntityUid: lambda uid: {"__entity": reference(uid)},
+    datetime: _instant,
+    IPv4Address: _address,
+    IPv6Address: _address,
+    Mapping: _record,
+}
