@@ -1,5 +1,6 @@
 """Every audit event there is, and the door for those that come from outside (docs/formats/audit-event.md)."""
 
+from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any, Final
 
@@ -58,6 +59,7 @@ __all__ = [
     "SvidRefused",
     "WorkloadAttested",
     "WorkloadRefused",
+    "event_of",
     "parse_event",
 ]
 
@@ -106,7 +108,22 @@ def parse_event(raw: bytes, *, allowed: frozenset[EventName] = REPORTABLE) -> Au
         InvalidEventError: too large, no JSON object, a name not in `allowed`, a member unknown, missing or of a
             wrong type.
     """
-    members = _object(raw)
+    return _event(_object(raw), allowed)
+
+
+def event_of(ocsf: Mapping[str, Any]) -> AuditEvent:
+    """Return the event that was written as OCSF.
+
+    Raises:
+        InvalidEventError: it is none of ours.
+    """
+    own = ocsf.get("agentshield")
+    if not isinstance(own, Mapping):
+        raise InvalidEventError("OCSF event has no agentshield object")
+    return _event(dict(own), frozenset(EventName))
+
+
+def _event(members: dict[str, Any], allowed: frozenset[EventName]) -> AuditEvent:
     name = members.pop("event", None)
     kind = _BY_NAME.get(name) if isinstance(name, str) else None
     if kind is None or name not in allowed:

@@ -27,7 +27,7 @@ from agentshield.audit.signed_tree import SignedTree
 from agentshield.audit.signer import Signer
 from agentshield.audit.store import AuditStore, EventQuery, LoggedEvent
 from agentshield.audit.tiles import TileDirectory
-from agentshield.audit.verification import VerificationReport, verify_head, verify_store
+from agentshield.audit.verification import VerificationReport, verify_store
 from agentshield.errors import UnavailableError
 
 _CHUNK: Final = 256
@@ -223,9 +223,8 @@ class AuditLog:
             TamperedLogError, CheckpointError: something is not as it was signed for; the error says what.
             UnavailableError: store, signer or directory cannot be reached.
         """
-        await self.checkpoint()
-        report = await verify_store(self._store, self.key)
-        verify_head(self._tree.merkle, report.head, "the store")
+        signed = await self.checkpoint()
+        report = await verify_store(self._store, self.key, signed.head)
         if self._tiles is not None:
             await verify_publication(self._tiles.path, self._store, self._tree.merkle, self.key)
         return report

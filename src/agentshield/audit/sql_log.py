@@ -11,8 +11,9 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from agentshield.audit.entry import SealedEvent
-from agentshield.audit.errors import DuplicateEventError, EventNotFoundError, MissingEventError
-from agentshield.audit.event import to_milliseconds
+from agentshield.audit.errors import AlteredEventError, DuplicateEventError, EventNotFoundError, MissingEventError
+from agentshield.audit.event import IndexTerms, to_milliseconds
+from agentshield.audit.ocsf import Decision
 from agentshield.audit.store import EventQuery, LoggedEvent, Stored
 from agentshield.database.engine import Database
 
@@ -55,15 +56,7 @@ audit_checkpoints: Final = sa.Table(
 )
 
 _events: Final = audit_events.c
-_LOGGED: Final = (
-    _events.idx,
-    _events.event_id,
-    _events.name,
-    _events.time_ms,
-    _events.entry,
-    _events.salt,
-    _events.body,
-)
+_LOGGED: Final = tuple(_events)
 _TAKE_INDICES: Final = (
     sa.update(audit_head)
     .where(audit_head.c.id == 1)
@@ -188,7 +181,12 @@ def _erase(connection: Connection, event_id: str) -> bool:
     if connection.dialect.name == "sqlite":
         connection.exec_driver_sql("PRAGMA secure_delete=ON")  # or the bytes would stay in the file's free pages
     erased = sa.update(audit_events).where(_events.event_id == event_id)
-    return connection.execute(erased.values(salt=None, body=None, agent=None, peer=None, reasons=None)).rowcount == 1
+    return (
+        connection.execute(
+            erased.values(salt=None, body=None, agent=None, peer=None, decision=None, reasons=None)
+        ).rowcount
+        == 1
+    )
 
 
 def _add_checkpoint(connection: Connection, size: int, note: str) -> None:
@@ -229,4 +227,17 @@ def _logged_event(row: sa.Row[Any]) -> LoggedEvent:
         entry=bytes(row.entry),
         salt=None if row.salt is None else bytes(row.salt),
         body=None if row.body is None else bytes(row.body),
+        terms=IndexTerms(
+            agent=row.agent,
+            peer=row.peer,
+            decision=_decision(row),
+            reasons=tuple(row.reasons[1:-1].split("\n")) if row.reasons else (),
+        ),
     )
+
+
+def _decision(row: sa.Row[Any]) -> Decision | None:
+    try:
+        return None if row.decision is None else Decision(row.decision)
+    except ValueError:
+        raise AlteredEventError(f"event at index {row.idx} is filed under decision {row.decision!a}") from None

@@ -17,7 +17,7 @@ from agentshield.audit.event import IndexTerms, to_milliseconds
 from agentshield.audit.ocsf import Decision
 
 MAX_SEARCH: Final = 10_000
-_NO_TERMS: Final = IndexTerms()
+NO_TERMS: Final = IndexTerms()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +31,7 @@ class LoggedEvent:
     entry: bytes
     salt: bytes | None
     body: bytes | None
+    terms: IndexTerms
 
     @property
     def time(self) -> datetime:
@@ -173,8 +174,8 @@ class MemoryAuditStore:
     async def erase(self, event_id: str) -> None:
         """See AuditStore."""
         index = self._index(event_id)
-        self._events[index] = replace(self._events[index], salt=None, body=None)
-        self._sealed[event_id] = (index, replace(self._sealed[event_id][1], salt=b"", body=b"", terms=_NO_TERMS))
+        self._events[index] = replace(self._events[index], salt=None, body=None, terms=NO_TERMS)
+        self._sealed[event_id] = (index, replace(self._sealed[event_id][1], salt=b"", body=b"", terms=NO_TERMS))
 
     async def add_checkpoint(self, size: int, note: str) -> None:
         """See AuditStore."""
@@ -206,6 +207,7 @@ class MemoryAuditStore:
                 entry=event.entry,
                 salt=event.salt,
                 body=event.body,
+                terms=event.terms,
             )
         )
         return Stored(index, is_new=True)

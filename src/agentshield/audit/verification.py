@@ -14,9 +14,10 @@ from agentshield.audit.errors import (
     RolledBackLogError,
     RootMismatchError,
 )
+from agentshield.audit.events import event_of
 from agentshield.audit.merkle import MerkleTree, TreeHead, leaf_hash
 from agentshield.audit.proof import verify_event
-from agentshield.audit.store import AuditStore, LoggedEvent
+from agentshield.audit.store import NO_TERMS, AuditStore, LoggedEvent
 
 _CHUNK: Final = 2048
 
@@ -51,8 +52,8 @@ def verify_head(tree: MerkleTree, signed: TreeHead, what: str) -> None:
         )
 
 
-async def verify_store(store: AuditStore, key: CheckpointKey) -> VerificationReport:
-    """Check everything in the store, trusting only `key`. Hashing is done in a thread.
+async def verify_store(store: AuditStore, key: CheckpointKey, newest: TreeHead) -> VerificationReport:
+    """Check everything in the store, trusting only `key`, and `newest`, which was signed by it. Hashes in a thread.
 
     Raises:
         MissingEventError: an index has no event.
@@ -63,6 +64,7 @@ async def verify_store(store: AuditStore, key: CheckpointKey) -> VerificationRep
     tree, erased = MerkleTree(), 0
     while events := await store.read(tree.size, _CHUNK):
         erased += await asyncio.to_thread(_verify_events, tree, events)
+    verify_head(tree, newest, f"checkpoint {newest.size}")
     checkpoints = await _verify_checkpoints(store, key, tree)
     return VerificationReport(size=tree.size, erased=erased, checkpoints=checkpoints, head=tree.head())
 
@@ -73,17 +75,33 @@ def _verify_events(tree: MerkleTree, events: Sequence[LoggedEvent]) -> int:
     for event in events:
         if event.index != tree.size:
             raise MissingEventError(f"no event at index {tree.size}; the next one is at {event.index}")
-        entry = LogEntry.parse(event.entry)
-        body = event.ocsf
-        if body is None and event.salt is None:
-            erased += 1
-        elif body is None or event.salt is None or event.body is None:
-            raise AlteredEventError(f"event {event.event_id} at index {event.index} has a body or a salt, but not both")
-        else:
-            entry.verify_opening(event.salt, event.body, f"event {event.event_id} at index {event.index}")
-            verify_event(body, event.salt, entry, event.event_id)
+        erased += _verify_event(event)
         tree.append(leaf_hash(event.entry))
     return erased
+
+
+def _verify_event(event: LoggedEvent) -> bool:
+    """Check one event by itself, and return whether it is erased."""
+    what = f"event {event.event_id} at index {event.index}"
+    entry = LogEntry.parse(event.entry)
+    _check_row(what, "time", event.time_ms, entry.time_ms)
+    ocsf = event.ocsf
+    if ocsf is None and event.salt is None:
+        _check_row(what, "search terms", event.terms, NO_TERMS)
+        return True
+    if ocsf is None or event.salt is None or event.body is None:
+        raise AlteredEventError(f"{what} has a body or a salt, but not both")
+    entry.verify_opening(event.salt, event.body, what)
+    verify_event(ocsf, event.salt, entry, event.event_id)
+    logged = event_of(ocsf)
+    _check_row(what, "name", event.name, logged.name.value)
+    _check_row(what, "search terms", event.terms, logged.index_terms())  # or a search would not find it
+    return False
+
+
+def _check_row(what: str, column: str, found: object, logged: object) -> None:
+    if found != logged:
+        raise AlteredEventError(f"{what} is filed under {column} {found}, but was logged with {logged}")
 
 
 async def _verify_checkpoints(store: AuditStore, key: CheckpointKey, tree: MerkleTree) -> int:
