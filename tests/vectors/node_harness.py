@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -55,7 +55,7 @@ class MemoryAuthority:
         self.jwt_issuer = JwtIssuer(trust_domain=TRUST_DOMAIN, key_id="jwt-1", private_key=generate_private_key())
         self.old: list[X509Issuer] = []
         self.snapshot: Snapshot | None = None
-        self._changed = asyncio.Condition()
+        self._changed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def bundle(self, *, tainted: X509Issuer | None = None) -> TrustBundle:
         issuers = [self.issuer, *self.old]
@@ -80,43 +80,38 @@ class MemoryAuthority:
         return entry
 
     async def put(self, *entries: Entry) -> None:
-        async with self._changed:
-            self.entries |= {entry.id: entry for entry in entries}
-            self._bump()
+        self.entries |= {entry.id: entry for entry in entries}
+        self._bump()
 
     async def remove(self, *entries: Entry) -> None:
-        async with self._changed:
-            for entry in entries:
-                del self.entries[entry.id]
-            self._bump()
+        for entry in entries:
+            del self.entries[entry.id]
+        self._bump()
 
     async def rotate_ca(self) -> None:
         """A new CA signs, and the old one is no longer trusted."""
-        async with self._changed:
-            self.issuer = new_issuer(TRUST_DOMAIN)
-            self._bump()
+        self.issuer = new_issuer(TRUST_DOMAIN)
+        self._bump()
 
     async def federate(self, bundle: TrustBundle) -> None:
-        async with self._changed:
-            self.foreign[bundle.trust_domain.name] = bundle
-            self._bump()
+        self.foreign[bundle.trust_domain.name] = bundle
+        self._bump()
 
     async def publish(self, content: bytes) -> None:
-        async with self._changed:
-            self.snapshot = Snapshot(version=(self.snapshot.version if self.snapshot else 0) + 1, content=content)
-            self._bump()
+        self.snapshot = Snapshot(version=(self.snapshot.version if self.snapshot else 0) + 1, content=content)
+        self._bump()
 
     async def go_down(self) -> None:
-        async with self._changed:
-            self.is_down = True
-            self._bump()
+        self.is_down = True
+        self._bump()
 
     def come_back(self) -> None:
         self.is_down = False
 
     def _bump(self) -> None:
         self.version += 1
-        self._changed.notify_all()
+        changed, self._changed = self._changed, asyncio.get_running_loop().create_future()
+        changed.set_result(None)
 
     def _check_up(self) -> None:
         if self.is_down:
@@ -147,10 +142,10 @@ class MemoryAuthority:
         seen, known = self.version, dict(self.entries)
         yield self._full()
         while True:
-            async with self._changed:
-                await self._changed.wait_for(lambda: self.version != seen)
-                self._check_up()
-                seen, before, known = self.version, known, dict(self.entries)
+            while self.version == seen:
+                await asyncio.shield(self._changed)
+            self._check_up()
+            seen, before, known = self.version, known, dict(self.entries)
             yield EntriesUpdate(
                 full=False,
                 version=seen,
@@ -177,9 +172,7 @@ class MemoryAuthority:
         self._check_up()
         self.jwt_calls += 1
         entry, now = self.entries[entry_id], system_clock()
-        return self.jwt_issuer.issue_jwt_svid(
-            entry.spiffe_id, audience, issued_at=now, expires_at=now + self.jwt_ttl
-        )
+        return self.jwt_issuer.issue_jwt_svid(entry.spiffe_id, audience, issued_at=now, expires_at=now + self.jwt_ttl)
 
     async def watch_enforcement(self, acks: AsyncIterator[EnforcementAck]) -> AsyncIterator[Snapshot]:
         self._check_up()
@@ -187,15 +180,11 @@ class MemoryAuthority:
         seen = 0
         try:
             while True:
-                async with self._changed:
-                    await self._changed.wait_for(
-                        lambda: self.is_down or (self.snapshot is not None and self.snapshot.version > seen)
-                    )
-                    self._check_up()
-                    newest = self.snapshot
-                assert newest is not None
-                seen = newest.version
-                yield newest
+                while not self.is_down and (self.snapshot is None or self.snapshot.version == seen):
+                    await asyncio.shield(self._changed)
+                self._check_up()
+                seen = self.snapshot.version
+                yield self.snapshot
         finally:
             reading.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -258,7 +247,7 @@ class Node:
         async with self.channel() as channel:
             return await first_answer(channel, method, request)
 
-    async def run(self, code: str, *arguments: str, user: int | None = None, timeout: float = 60) -> str:
+    async def run(self, code: str, *arguments: str, timeout: float = 60) -> str:
         """Run Python code in a process of its own, so that the node sees another caller; return what it printed."""
         environment = {**os.environ, "SPIFFE_ENDPOINT_SOCKET": self.endpoint}
         process = await asyncio.create_subprocess_exec(
@@ -269,7 +258,6 @@ class Node:
             env=environment,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
-            **({"user": user, "group": user, "extra_groups": []} if user is not None else {}),
         )
         async with asyncio.timeout(timeout):
             out, err = await process.communicate()
@@ -286,11 +274,18 @@ async def first_answer(channel: Channel, method: methods.Method, request: object
         return answer
 
 
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for something that no event tells of."""
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+
+
 @asynccontextmanager
 async def running_node(authority: MemoryAuthority | None = None, **settings: object) -> AsyncIterator[Node]:
     """A node agent on a socket in a short temporary directory."""
     directory = Path(tempfile.mkdtemp(prefix="node-"))
-    directory.chmod(0o755)
+    directory.chmod(0o755)  # noqa: ASYNC240
     authority = authority or MemoryAuthority()
     values = {"trust_domain": TRUST_DOMAIN, "socket_path": directory / "api.sock", "data_dir": directory}
     service = NodeService(replace(NodeSettings(**values), **settings), authority)

@@ -37,6 +37,7 @@ log = logging.getLogger(__name__)
 MAX_MESSAGE_BYTES: Final = 4 * 1024 * 1024
 RESET_BURST: Final = 200  # streams that a caller may reset at once ...
 RESETS_PER_SECOND: Final = 20.0  # ... and go on resetting for ever; a client that fetches once resets one stream
+_MAX_UNPARSED_BYTES: Final = 16_384 + 9  # RFC 9113, 4.2: the largest frame that we allow, with its header
 _ACCEPT_PAUSE: Final = 0.05  # seconds, when the system is out of descriptors
 
 _Receive = Callable[[int], Coroutine[Any, Any, bytes]]
@@ -198,6 +199,12 @@ class _CallerProtocol(H2Protocol):
         _callers[self.connection] = self.caller
         if self.caller.process is not None:
             asyncio.get_running_loop().add_reader(self.caller.process.pidfd, self.abort)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        # h2 looks at a frame's announced size only when it has all of the frame: up to 16 MB a connection.
+        if len(self.connection._connection.incoming_buffer._data) > _MAX_UNPARSED_BYTES:  # noqa: SLF001
+            self.abort()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         if self.caller.process is not None and self.caller.process.pidfd >= 0:

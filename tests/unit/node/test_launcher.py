@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from node_harness import Node
+from node_harness import Node, until
 
 from agentshield.node.launcher import launch_environment
 
@@ -40,8 +40,8 @@ with WorkloadApiClient(default_timeout=5) as client:
 """
 
 
-async def run(node: Node, agent: str, *argv: str, script: str = "", lock: str = "", user: int | None = None) -> str:
-    return await node.run(RUN, agent, script, lock, *argv, user=user)
+async def run(node: Node, agent: str, *argv: str, script: str = "", lock: str = "") -> str:
+    return await node.run(RUN, agent, script, lock, *argv)
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ async def test_a_changed_script_is_refused_before_it_runs(node: Node, script: Pa
         "/agents/planner", node.me, "launch:agent:planner", f"launch:script_sha256:{digest(script)}"
     )
     assert "exit 0" in await run(node, "planner", sys.executable, str(script), script=str(script))
-    script.write_text(f"open({str(ran)!r}, 'w')")
+    script.write_text(f"open({str(ran)!r}, 'w')")  # noqa: ASYNC240
     printed = await run(node, "planner", sys.executable, str(script), script=str(script))
     assert "refused launch_refused" in printed
     assert "wants launch:script_sha256:" in printed
@@ -105,13 +105,14 @@ async def test_an_unknown_agent_is_told_so_and_nothing_runs(node: Node, tmp_path
 async def test_an_agent_created_just_before_is_waited_for(node: Node, script: Path):
     """`agent create x && run --as x` must not race against the push of the entry."""
     running = asyncio.create_task(run(node, "planner", sys.executable, str(script)))
-    while not len(node.service._launches):
-        await asyncio.sleep(0.01)
+    await until(lambda: len(node.service._launches) == 1)
     await node.authority.add("/agents/planner", node.me, "launch:agent:planner")
     assert "spiffe://example.test/agents/planner planner" in await running
 
 
-@pytest.mark.parametrize(("code", "expected"), [("raise SystemExit(7)", 7), ("import os; os.kill(os.getpid(), 9)", 137)])
+@pytest.mark.parametrize(
+    ("code", "expected"), [("raise SystemExit(7)", 7), ("import os; os.kill(os.getpid(), 9)", 137)]
+)
 async def test_the_exit_code_is_the_programs(node: Node, code, expected):
     """Supervisors and scripts decide by it."""
     await node.authority.add("/agents/planner", node.me, "launch:agent:planner")
@@ -133,8 +134,7 @@ async def test_signals_reach_the_program(node: Node, tmp_path: Path):
         env={**os.environ, "SPIFFE_ENDPOINT_SOCKET": node.endpoint},
         stdout=asyncio.subprocess.PIPE,
     )
-    while not ready.exists():
-        await asyncio.sleep(0.01)
+    await until(ready.exists)
     process.send_signal(signal.SIGTERM)
     assert b"exit 42" in (await process.communicate())[0]
 
@@ -153,9 +153,7 @@ async def test_children_inherit_and_orphans_lose(node: Node, script: Path, tmp_p
         f"    open({str(out)!r} + '.new', 'wb').write(done); os.rename({str(out)!r} + '.new', {str(out)!r})\n"
     )
     assert "spiffe://example.test/agents/planner" in await run(node, "planner", sys.executable, "-c", orphan)
-    async with asyncio.timeout(20):
-        while not out.exists():
-            await asyncio.sleep(0.05)
+    await until(out.exists)
     assert "no identity issued" in out.read_text()
 
 
