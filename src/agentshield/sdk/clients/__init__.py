@@ -1,0 +1,1 @@
+"""Clients of AgentShield's own services."""

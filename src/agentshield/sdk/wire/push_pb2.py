@@ -4,18 +4,15 @@
 # source: agentshield/sdk/wire/push.proto
 # Protobuf Python Version: 6.31.1
 """Generated protocol buffer code."""
+
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import descriptor_pool as _descriptor_pool
 from google.protobuf import runtime_version as _runtime_version
 from google.protobuf import symbol_database as _symbol_database
 from google.protobuf.internal import builder as _builder
+
 _runtime_version.ValidateProtobufRuntimeVersion(
-    _runtime_version.Domain.PUBLIC,
-    6,
-    31,
-    1,
-    '',
-    'agentshield/sdk/wire/push.proto'
+    _runtime_version.Domain.PUBLIC, 6, 31, 1, "", "agentshield/sdk/wire/push.proto"
 )
 # @@protoc_insertion_point(imports)
 
@@ -26,19 +23,21 @@ from agentshield.sdk.wire import node_pb2 as agentshield_dot_sdk_dot_wire_dot_no
 from agentshield.sdk.wire import spire_pb2 as agentshield_dot_sdk_dot_wire_dot_spire__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x61gentshield/sdk/wire/push.proto\x12\x13\x61gentshield.push.v1\x1a\x1f\x61gentshield/sdk/wire/node.proto\x1a agentshield/sdk/wire/spire.proto\".\n\x13WatchEntriesRequest\x12\x17\n\x0f\x61pplied_version\x18\x01 \x01(\x04\"\xa0\x01\n\rEntriesUpdate\x12\x0c\n\x04\x66ull\x18\x01 \x01(\x08\x12,\n\x07upserts\x18\x02 \x03(\x0b\x32\x1b.agentshield.spire.v1.Entry\x12\x13\n\x0bremoved_ids\x18\x03 \x03(\t\x12\x0f\n\x07version\x18\x04 \x01(\x04\x12-\n\x07\x62undles\x18\x05 \x03(\x0b\x32\x1c.agentshield.spire.v1.Bundle\"X\n\x0e\x45nforcementAck\x12\x17\n\x0f\x61pplied_version\x18\x01 \x01(\x04\x12\x1a\n\x12\x65nforcement_points\x18\x02 \x01(\r\x12\x11\n\tconfirmed\x18\x03 \x01(\r2\x9d\x02\n\x04Push\x12`\n\x0cWatchEntries\x12(.agentshield.push.v1.WatchEntriesRequest\x1a\".agentshield.push.v1.EntriesUpdate(\x01\x30\x01\x12Z\n\x10WatchEnforcement\x12#.agentshield.push.v1.EnforcementAck\x1a\x1d.agentshield.node.v1.Snapshot(\x01\x30\x01\x12W\n\x0cRecordEvents\x12\".agentshield.node.v1.RecordRequest\x1a#.agentshield.node.v1.RecordResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(
+    b'\n\x1f\x61gentshield/sdk/wire/push.proto\x12\x13\x61gentshield.push.v1\x1a\x1f\x61gentshield/sdk/wire/node.proto\x1a agentshield/sdk/wire/spire.proto".\n\x13WatchEntriesRequest\x12\x17\n\x0f\x61pplied_version\x18\x01 \x01(\x04"\xae\x01\n\rEntriesUpdate\x12\x0c\n\x04\x66ull\x18\x01 \x01(\x08\x12,\n\x07upserts\x18\x02 \x03(\x0b\x32\x1b.agentshield.spire.v1.Entry\x12\x13\n\x0bremoved_ids\x18\x03 \x03(\t\x12\x0f\n\x07version\x18\x04 \x01(\x04\x12-\n\x07\x62undles\x18\x05 \x03(\x0b\x32\x1c.agentshield.spire.v1.Bundle\x12\x0c\n\x04more\x18\x06 \x01(\x08"X\n\x0e\x45nforcementAck\x12\x17\n\x0f\x61pplied_version\x18\x01 \x01(\x04\x12\x1a\n\x12\x65nforcement_points\x18\x02 \x01(\r\x12\x11\n\tconfirmed\x18\x03 \x01(\r2\x9d\x02\n\x04Push\x12`\n\x0cWatchEntries\x12(.agentshield.push.v1.WatchEntriesRequest\x1a".agentshield.push.v1.EntriesUpdate(\x01\x30\x01\x12Z\n\x10WatchEnforcement\x12#.agentshield.push.v1.EnforcementAck\x1a\x1d.agentshield.node.v1.Snapshot(\x01\x30\x01\x12W\n\x0cRecordEvents\x12".agentshield.node.v1.RecordRequest\x1a#.agentshield.node.v1.RecordResponseb\x06proto3'
+)
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
-_builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'agentshield.sdk.wire.push_pb2', _globals)
+_builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, "agentshield.sdk.wire.push_pb2", _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
-  _globals['_WATCHENTRIESREQUEST']._serialized_start=123
-  _globals['_WATCHENTRIESREQUEST']._serialized_end=169
-  _globals['_ENTRIESUPDATE']._serialized_start=172
-  _globals['_ENTRIESUPDATE']._serialized_end=332
-  _globals['_ENFORCEMENTACK']._serialized_start=334
-  _globals['_ENFORCEMENTACK']._serialized_end=422
-  _globals['_PUSH']._serialized_start=425
-  _globals['_PUSH']._serialized_end=710
+    DESCRIPTOR._loaded_options = None
+    _globals["_WATCHENTRIESREQUEST"]._serialized_start = 123
+    _globals["_WATCHENTRIESREQUEST"]._serialized_end = 169
+    _globals["_ENTRIESUPDATE"]._serialized_start = 172
+    _globals["_ENTRIESUPDATE"]._serialized_end = 346
+    _globals["_ENFORCEMENTACK"]._serialized_start = 348
+    _globals["_ENFORCEMENTACK"]._serialized_end = 436
+    _globals["_PUSH"]._serialized_start = 439
+    _globals["_PUSH"]._serialized_end = 724
 # @@protoc_insertion_point(module_scope)

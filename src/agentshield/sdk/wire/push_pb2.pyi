@@ -15,18 +15,20 @@ class WatchEntriesRequest(_message.Message):
     def __init__(self, applied_version: _Optional[int] = ...) -> None: ...
 
 class EntriesUpdate(_message.Message):
-    __slots__ = ("full", "upserts", "removed_ids", "version", "bundles")
+    __slots__ = ("full", "upserts", "removed_ids", "version", "bundles", "more")
     FULL_FIELD_NUMBER: _ClassVar[int]
     UPSERTS_FIELD_NUMBER: _ClassVar[int]
     REMOVED_IDS_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     BUNDLES_FIELD_NUMBER: _ClassVar[int]
+    MORE_FIELD_NUMBER: _ClassVar[int]
     full: bool
     upserts: _containers.RepeatedCompositeFieldContainer[_spire_pb2.Entry]
     removed_ids: _containers.RepeatedScalarFieldContainer[str]
     version: int
     bundles: _containers.RepeatedCompositeFieldContainer[_spire_pb2.Bundle]
-    def __init__(self, full: bool = ..., upserts: _Optional[_Iterable[_Union[_spire_pb2.Entry, _Mapping]]] = ..., removed_ids: _Optional[_Iterable[str]] = ..., version: _Optional[int] = ..., bundles: _Optional[_Iterable[_Union[_spire_pb2.Bundle, _Mapping]]] = ...) -> None: ...
+    more: bool
+    def __init__(self, full: bool = ..., upserts: _Optional[_Iterable[_Union[_spire_pb2.Entry, _Mapping]]] = ..., removed_ids: _Optional[_Iterable[str]] = ..., version: _Optional[int] = ..., bundles: _Optional[_Iterable[_Union[_spire_pb2.Bundle, _Mapping]]] = ..., more: bool = ...) -> None: ...
 
 class EnforcementAck(_message.Message):
     __slots__ = ("applied_version", "enforcement_points", "confirmed")

@@ -4,18 +4,15 @@
 # source: agentshield/sdk/wire/spire.proto
 # Protobuf Python Version: 6.31.1
 """Generated protocol buffer code."""
+
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import descriptor_pool as _descriptor_pool
 from google.protobuf import runtime_version as _runtime_version
 from google.protobuf import symbol_database as _symbol_database
 from google.protobuf.internal import builder as _builder
+
 _runtime_version.ValidateProtobufRuntimeVersion(
-    _runtime_version.Domain.PUBLIC,
-    6,
-    31,
-    1,
-    '',
-    'agentshield/sdk/wire/spire.proto'
+    _runtime_version.Domain.PUBLIC, 6, 31, 1, "", "agentshield/sdk/wire/spire.proto"
 )
 # @@protoc_insertion_point(imports)
 
@@ -25,83 +22,85 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import any_pb2 as google_dot_protobuf_dot_any__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n agentshield/sdk/wire/spire.proto\x12\x14\x61gentshield.spire.v1\x1a\x19google/protobuf/any.proto\".\n\x08SPIFFEID\x12\x14\n\x0ctrust_domain\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\t\"\'\n\x08Selector\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\"\'\n\x06Status\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0f\n\x07message\x18\x02 \x01(\t\"l\n\x08X509SVID\x12\x12\n\ncert_chain\x18\x01 \x03(\x0c\x12*\n\x02id\x18\x02 \x01(\x0b\x32\x1e.agentshield.spire.v1.SPIFFEID\x12\x12\n\nexpires_at\x18\x03 \x01(\x03\x12\x0c\n\x04hint\x18\x04 \x01(\t\"y\n\x07JWTSVID\x12\r\n\x05token\x18\x01 \x01(\t\x12*\n\x02id\x18\x02 \x01(\x0b\x32\x1e.agentshield.spire.v1.SPIFFEID\x12\x12\n\nexpires_at\x18\x03 \x01(\x03\x12\x11\n\tissued_at\x18\x04 \x01(\x03\x12\x0c\n\x04hint\x18\x05 \x01(\t\"0\n\x0fX509Certificate\x12\x0c\n\x04\x61sn1\x18\x01 \x01(\x0c\x12\x0f\n\x07tainted\x18\x02 \x01(\x08\"Q\n\x06JWTKey\x12\x12\n\npublic_key\x18\x01 \x01(\x0c\x12\x0e\n\x06key_id\x18\x02 \x01(\t\x12\x12\n\nexpires_at\x18\x03 \x01(\x03\x12\x0f\n\x07tainted\x18\x04 \x01(\x08\"\xfc\x01\n\x06\x42undle\x12\x14\n\x0ctrust_domain\x18\x01 \x01(\t\x12?\n\x10x509_authorities\x18\x02 \x03(\x0b\x32%.agentshield.spire.v1.X509Certificate\x12\x35\n\x0fjwt_authorities\x18\x03 \x03(\x0b\x32\x1c.agentshield.spire.v1.JWTKey\x12\x14\n\x0crefresh_hint\x18\x04 \x01(\x03\x12\x17\n\x0fsequence_number\x18\x05 \x01(\x04\x12\x35\n\x0fwit_authorities\x18\x06 \x03(\x0b\x32\x1c.agentshield.spire.v1.JWTKey\"\x87\x01\n\nBundleMask\x12\x18\n\x10x509_authorities\x18\x02 \x01(\x08\x12\x17\n\x0fjwt_authorities\x18\x03 \x01(\x08\x12\x14\n\x0crefresh_hint\x18\x04 \x01(\x08\x12\x17\n\x0fsequence_number\x18\x05 \x01(\x08\x12\x17\n\x0fwit_authorities\x18\x06 \x01(\x08\"X\n\x14\x41\x64\x64itionalAttributes\x12\"\n\x1a\x64isable_x509_svid_prefetch\x18\x01 \x01(\x08\x12\x1c\n\x14jwt_svid_include_jti\x18\x02 \x01(\x08\"\xf4\x03\n\x05\x45ntry\x12\n\n\x02id\x18\x01 \x01(\t\x12\x31\n\tspiffe_id\x18\x02 \x01(\x0b\x32\x1e.agentshield.spire.v1.SPIFFEID\x12\x31\n\tparent_id\x18\x03 \x01(\x0b\x32\x1e.agentshield.spire.v1.SPIFFEID\x12\x31\n\tselectors\x18\x04 \x03(\x0b\x32\x1e.agentshield.spire.v1.Selector\x12\x15\n\rx509_svid_ttl\x18\x05 \x01(\x05\x12\x16\n\x0e\x66\x65\x64\x65rates_with\x18\x06 \x03(\t\x12\r\n\x05\x61\x64min\x18\x07 \x01(\x08\x12\x12\n\ndownstream\x18\x08 \x01(\x08\x12\x12\n\nexpires_at\x18\t \x01(\x03\x12\x11\n\tdns_names\x18\n \x03(\t\x12\x17\n\x0frevision_number\x18\x0b \x01(\x03\x12\x12\n\nstore_svid\x18\x0c \x01(\x08\x12\x14\n\x0cjwt_svid_ttl\x18\r \x01(\x05\x12\x0c\n\x04hint\x18\x0e \x01(\t\x12\x12\n\ncreated_at\x18\x0f \x01(\x03\x12N\n\x15\x61\x64\x64itional_attributes\x18\x10 \x01(\x0b\x32*.agentshield.spire.v1.AdditionalAttributesH\x00\x88\x01\x01\x42\x18\n\x16_additional_attributes\"\xc1\x02\n\tEntryMask\x12\x11\n\tspiffe_id\x18\x02 \x01(\x08\x12\x11\n\tparent_id\x18\x03 \x01(\x08\x12\x11\n\tselectors\x18\x04 \x01(\x08\x12\x15\n\rx509_svid_ttl\x18\x05 \x01(\x08\x12\x16\n\x0e\x66\x65\x64\x65rates_with\x18\x06 \x01(\x08\x12\r\n\x05\x61\x64min\x18\x07 \x01(\x08\x12\x12\n\ndownstream\x18\x08 \x01(\x08\x12\x12\n\nexpires_at\x18\t \x01(\x08\x12\x11\n\tdns_names\x18\n \x01(\x08\x12\x17\n\x0frevision_number\x18\x0b \x01(\x08\x12\x12\n\nstore_svid\x18\x0c \x01(\x08\x12\x14\n\x0cjwt_svid_ttl\x18\r \x01(\x08\x12\x0c\n\x04hint\x18\x0e \x01(\x08\x12\x12\n\ncreated_at\x18\x0f \x01(\x08\x12\x1d\n\x15\x61\x64\x64itional_attributes\x18\x10 \x01(\x08\"0\n\x0f\x41ttestationData\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\x0f\n\x07payload\x18\x02 \x01(\x0c\"\"\n\x13\x41gentX509SVIDParams\x12\x0b\n\x03\x63sr\x18\x01 \x01(\x0c\"\xf7\x01\n\x12\x41ttestAgentRequest\x12\x41\n\x06params\x18\x01 \x01(\x0b\x32/.agentshield.spire.v1.AttestAgentRequest.ParamsH\x00\x12\x1c\n\x12\x63hallenge_response\x18\x02 \x01(\x0cH\x00\x1ax\n\x06Params\x12\x33\n\x04\x64\x61ta\x18\x01 \x01(\x0b\x32%.agentshield.spire.v1.AttestationData\x12\x39\n\x06params\x18\x02 \x01(\x0b\x32).agentshield.spire.v1.AgentX509SVIDParamsB\x06\n\x04step\"\xc4\x01\n\x13\x41ttestAgentResponse\x12\x42\n\x06result\x18\x01 \x01(\x0b\x32\x30.agentshield.spire.v1.AttestAgentResponse.ResultH\x00\x12\x13\n\tchallenge\x18\x02 \x01(\x0cH\x00\x1aL\n\x06Result\x12,\n\x04svid\x18\x01 \x01(\x0b\x32\x1e.agentshield.spire.v1.X509SVID\x12\x14\n\x0creattestable\x18\x02 \x01(\x08\x42\x06\n\x04step\"N\n\x11RenewAgentRequest\x12\x39\n\x06params\x18\x01 \x01(\x0b\x32).agentshield.spire.v1.AgentX509SVIDParams\"B\n\x12RenewAgentResponse\x12,\n\x04svid\x18\x01 \x01(\x0b\x32\x1e.agentshield.spire.v1.X509SVID\"I\n\x11PostStatusRequest\x12\x1d\n\x15\x63urrent_bundle_serial\x18\x01 \x01(\x04\x12\x15\n\ragent_version\x18\x02 \x01(\t\"\x14\n\x12PostStatusResponse\"a\n\x1cSyncAuthorizedEntriesRequest\x12\x34\n\x0boutput_mask\x18\x01 \x01(\x0b\x32\x1f.agentshield.spire.v1.EntryMask\x12\x0b\n\x03ids\x18\x02 \x03(\t\"H\n\rEntryRevision\x12\n\n\x02id\x18\x01 \x01(\t\x12\x17\n\x0frevision_number\x18\x02 \x01(\x03\x12\x12\n\ncreated_at\x18\x03 \x01(\x03\"\x99\x01\n\x1dSyncAuthorizedEntriesResponse\x12<\n\x0f\x65ntry_revisions\x18\x01 \x03(\x0b\x32#.agentshield.spire.v1.EntryRevision\x12,\n\x07\x65ntries\x18\x02 \x03(\x0b\x32\x1b.agentshield.spire.v1.Entry\x12\x0c\n\x04more\x18\x03 \x01(\x08\"I\n\x10GetBundleRequest\x12\x35\n\x0boutput_mask\x18\x01 \x01(\x0b\x32 .agentshield.spire.v1.BundleMask\"h\n\x19GetFederatedBundleRequest\x12\x14\n\x0ctrust_domain\x18\x01 \x01(\t\x12\x35\n\x0boutput_mask\x18\x02 \x01(\x0b\x32 .agentshield.spire.v1.BundleMask\"2\n\x11NewX509SVIDParams\x12\x10\n\x08\x65ntry_id\x18\x01 \x01(\t\x12\x0b\n\x03\x63sr\x18\x02 \x01(\x0c\"R\n\x17\x42\x61tchNewX509SVIDRequest\x12\x37\n\x06params\x18\x01 \x03(\x0b\x32\'.agentshield.spire.v1.NewX509SVIDParams\"\xc8\x01\n\x18\x42\x61tchNewX509SVIDResponse\x12\x46\n\x07results\x18\x01 \x03(\x0b\x32\x35.agentshield.spire.v1.BatchNewX509SVIDResponse.Result\x1a\x64\n\x06Result\x12,\n\x06status\x18\x01 \x01(\x0b\x32\x1c.agentshield.spire.v1.Status\x12,\n\x04svid\x18\x02 \x01(\x0b\x32\x1e.agentshield.spire.v1.X509SVID\"7\n\x11NewJWTSVIDRequest\x12\x10\n\x08\x65ntry_id\x18\x01 \x01(\t\x12\x10\n\x08\x61udience\x18\x02 \x03(\t\"A\n\x12NewJWTSVIDResponse\x12+\n\x04svid\x18\x01 \x01(\x0b\x32\x1d.agentshield.spire.v1.JWTSVID\"Q\n\tRpcStatus\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0f\n\x07message\x18\x02 \x01(\t\x12%\n\x07\x64\x65tails\x18\x03 \x03(\x0b\x32\x14.google.protobuf.Any\"\xe3\x01\n\x17PermissionDeniedDetails\x12\x44\n\x06reason\x18\x01 \x01(\x0e\x32\x34.agentshield.spire.v1.PermissionDeniedDetails.Reason\"\x81\x01\n\x06Reason\x12\x0b\n\x07UNKNOWN\x10\x00\x12\x11\n\rAGENT_EXPIRED\x10\x01\x12\x16\n\x12\x41GENT_NOT_ATTESTED\x10\x02\x12\x14\n\x10\x41GENT_NOT_ACTIVE\x10\x03\x12\x10\n\x0c\x41GENT_BANNED\x10\x04\x12\x17\n\x13\x41GENT_MUST_REATTEST\x10\x05\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(
+    b'\n agentshield/sdk/wire/spire.proto\x12\x14\x61gentshield.spire.v1\x1a\x19google/protobuf/any.proto".\n\x08SPIFFEID\x12\x14\n\x0ctrust_domain\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\t"\'\n\x08Selector\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t"\'\n\x06Status\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0f\n\x07message\x18\x02 \x01(\t"l\n\x08X509SVID\x12\x12\n\ncert_chain\x18\x01 \x03(\x0c\x12*\n\x02id\x18\x02 \x01(\x0b\x32\x1e.agentshield.spire.v1.SPIFFEID\x12\x12\n\nexpires_at\x18\x03 \x01(\x03\x12\x0c\n\x04hint\x18\x04 \x01(\t"y\n\x07JWTSVID\x12\r\n\x05token\x18\x01 \x01(\t\x12*\n\x02id\x18\x02 \x01(\x0b\x32\x1e.agentshield.spire.v1.SPIFFEID\x12\x12\n\nexpires_at\x18\x03 \x01(\x03\x12\x11\n\tissued_at\x18\x04 \x01(\x03\x12\x0c\n\x04hint\x18\x05 \x01(\t"0\n\x0fX509Certificate\x12\x0c\n\x04\x61sn1\x18\x01 \x01(\x0c\x12\x0f\n\x07tainted\x18\x02 \x01(\x08"Q\n\x06JWTKey\x12\x12\n\npublic_key\x18\x01 \x01(\x0c\x12\x0e\n\x06key_id\x18\x02 \x01(\t\x12\x12\n\nexpires_at\x18\x03 \x01(\x03\x12\x0f\n\x07tainted\x18\x04 \x01(\x08"\xfc\x01\n\x06\x42undle\x12\x14\n\x0ctrust_domain\x18\x01 \x01(\t\x12?\n\x10x509_authorities\x18\x02 \x03(\x0b\x32%.agentshield.spire.v1.X509Certificate\x12\x35\n\x0fjwt_authorities\x18\x03 \x03(\x0b\x32\x1c.agentshield.spire.v1.JWTKey\x12\x14\n\x0crefresh_hint\x18\x04 \x01(\x03\x12\x17\n\x0fsequence_number\x18\x05 \x01(\x04\x12\x35\n\x0fwit_authorities\x18\x06 \x03(\x0b\x32\x1c.agentshield.spire.v1.JWTKey"\x87\x01\n\nBundleMask\x12\x18\n\x10x509_authorities\x18\x02 \x01(\x08\x12\x17\n\x0fjwt_authorities\x18\x03 \x01(\x08\x12\x14\n\x0crefresh_hint\x18\x04 \x01(\x08\x12\x17\n\x0fsequence_number\x18\x05 \x01(\x08\x12\x17\n\x0fwit_authorities\x18\x06 \x01(\x08"X\n\x14\x41\x64\x64itionalAttributes\x12"\n\x1a\x64isable_x509_svid_prefetch\x18\x01 \x01(\x08\x12\x1c\n\x14jwt_svid_include_jti\x18\x02 \x01(\x08"\xf4\x03\n\x05\x45ntry\x12\n\n\x02id\x18\x01 \x01(\t\x12\x31\n\tspiffe_id\x18\x02 \x01(\x0b\x32\x1e.agentshield.spire.v1.SPIFFEID\x12\x31\n\tparent_id\x18\x03 \x01(\x0b\x32\x1e.agentshield.spire.v1.SPIFFEID\x12\x31\n\tselectors\x18\x04 \x03(\x0b\x32\x1e.agentshield.spire.v1.Selector\x12\x15\n\rx509_svid_ttl\x18\x05 \x01(\x05\x12\x16\n\x0e\x66\x65\x64\x65rates_with\x18\x06 \x03(\t\x12\r\n\x05\x61\x64min\x18\x07 \x01(\x08\x12\x12\n\ndownstream\x18\x08 \x01(\x08\x12\x12\n\nexpires_at\x18\t \x01(\x03\x12\x11\n\tdns_names\x18\n \x03(\t\x12\x17\n\x0frevision_number\x18\x0b \x01(\x03\x12\x12\n\nstore_svid\x18\x0c \x01(\x08\x12\x14\n\x0cjwt_svid_ttl\x18\r \x01(\x05\x12\x0c\n\x04hint\x18\x0e \x01(\t\x12\x12\n\ncreated_at\x18\x0f \x01(\x03\x12N\n\x15\x61\x64\x64itional_attributes\x18\x10 \x01(\x0b\x32*.agentshield.spire.v1.AdditionalAttributesH\x00\x88\x01\x01\x42\x18\n\x16_additional_attributes"\xc1\x02\n\tEntryMask\x12\x11\n\tspiffe_id\x18\x02 \x01(\x08\x12\x11\n\tparent_id\x18\x03 \x01(\x08\x12\x11\n\tselectors\x18\x04 \x01(\x08\x12\x15\n\rx509_svid_ttl\x18\x05 \x01(\x08\x12\x16\n\x0e\x66\x65\x64\x65rates_with\x18\x06 \x01(\x08\x12\r\n\x05\x61\x64min\x18\x07 \x01(\x08\x12\x12\n\ndownstream\x18\x08 \x01(\x08\x12\x12\n\nexpires_at\x18\t \x01(\x08\x12\x11\n\tdns_names\x18\n \x01(\x08\x12\x17\n\x0frevision_number\x18\x0b \x01(\x08\x12\x12\n\nstore_svid\x18\x0c \x01(\x08\x12\x14\n\x0cjwt_svid_ttl\x18\r \x01(\x08\x12\x0c\n\x04hint\x18\x0e \x01(\x08\x12\x12\n\ncreated_at\x18\x0f \x01(\x08\x12\x1d\n\x15\x61\x64\x64itional_attributes\x18\x10 \x01(\x08"0\n\x0f\x41ttestationData\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\x0f\n\x07payload\x18\x02 \x01(\x0c""\n\x13\x41gentX509SVIDParams\x12\x0b\n\x03\x63sr\x18\x01 \x01(\x0c"\xf7\x01\n\x12\x41ttestAgentRequest\x12\x41\n\x06params\x18\x01 \x01(\x0b\x32/.agentshield.spire.v1.AttestAgentRequest.ParamsH\x00\x12\x1c\n\x12\x63hallenge_response\x18\x02 \x01(\x0cH\x00\x1ax\n\x06Params\x12\x33\n\x04\x64\x61ta\x18\x01 \x01(\x0b\x32%.agentshield.spire.v1.AttestationData\x12\x39\n\x06params\x18\x02 \x01(\x0b\x32).agentshield.spire.v1.AgentX509SVIDParamsB\x06\n\x04step"\xc4\x01\n\x13\x41ttestAgentResponse\x12\x42\n\x06result\x18\x01 \x01(\x0b\x32\x30.agentshield.spire.v1.AttestAgentResponse.ResultH\x00\x12\x13\n\tchallenge\x18\x02 \x01(\x0cH\x00\x1aL\n\x06Result\x12,\n\x04svid\x18\x01 \x01(\x0b\x32\x1e.agentshield.spire.v1.X509SVID\x12\x14\n\x0creattestable\x18\x02 \x01(\x08\x42\x06\n\x04step"N\n\x11RenewAgentRequest\x12\x39\n\x06params\x18\x01 \x01(\x0b\x32).agentshield.spire.v1.AgentX509SVIDParams"B\n\x12RenewAgentResponse\x12,\n\x04svid\x18\x01 \x01(\x0b\x32\x1e.agentshield.spire.v1.X509SVID"I\n\x11PostStatusRequest\x12\x1d\n\x15\x63urrent_bundle_serial\x18\x01 \x01(\x04\x12\x15\n\ragent_version\x18\x02 \x01(\t"\x14\n\x12PostStatusResponse"a\n\x1cSyncAuthorizedEntriesRequest\x12\x34\n\x0boutput_mask\x18\x01 \x01(\x0b\x32\x1f.agentshield.spire.v1.EntryMask\x12\x0b\n\x03ids\x18\x02 \x03(\t"H\n\rEntryRevision\x12\n\n\x02id\x18\x01 \x01(\t\x12\x17\n\x0frevision_number\x18\x02 \x01(\x03\x12\x12\n\ncreated_at\x18\x03 \x01(\x03"\x99\x01\n\x1dSyncAuthorizedEntriesResponse\x12<\n\x0f\x65ntry_revisions\x18\x01 \x03(\x0b\x32#.agentshield.spire.v1.EntryRevision\x12,\n\x07\x65ntries\x18\x02 \x03(\x0b\x32\x1b.agentshield.spire.v1.Entry\x12\x0c\n\x04more\x18\x03 \x01(\x08"I\n\x10GetBundleRequest\x12\x35\n\x0boutput_mask\x18\x01 \x01(\x0b\x32 .agentshield.spire.v1.BundleMask"h\n\x19GetFederatedBundleRequest\x12\x14\n\x0ctrust_domain\x18\x01 \x01(\t\x12\x35\n\x0boutput_mask\x18\x02 \x01(\x0b\x32 .agentshield.spire.v1.BundleMask"2\n\x11NewX509SVIDParams\x12\x10\n\x08\x65ntry_id\x18\x01 \x01(\t\x12\x0b\n\x03\x63sr\x18\x02 \x01(\x0c"R\n\x17\x42\x61tchNewX509SVIDRequest\x12\x37\n\x06params\x18\x01 \x03(\x0b\x32\'.agentshield.spire.v1.NewX509SVIDParams"\xc8\x01\n\x18\x42\x61tchNewX509SVIDResponse\x12\x46\n\x07results\x18\x01 \x03(\x0b\x32\x35.agentshield.spire.v1.BatchNewX509SVIDResponse.Result\x1a\x64\n\x06Result\x12,\n\x06status\x18\x01 \x01(\x0b\x32\x1c.agentshield.spire.v1.Status\x12,\n\x04svid\x18\x02 \x01(\x0b\x32\x1e.agentshield.spire.v1.X509SVID"7\n\x11NewJWTSVIDRequest\x12\x10\n\x08\x65ntry_id\x18\x01 \x01(\t\x12\x10\n\x08\x61udience\x18\x02 \x03(\t"A\n\x12NewJWTSVIDResponse\x12+\n\x04svid\x18\x01 \x01(\x0b\x32\x1d.agentshield.spire.v1.JWTSVID"Q\n\tRpcStatus\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0f\n\x07message\x18\x02 \x01(\t\x12%\n\x07\x64\x65tails\x18\x03 \x03(\x0b\x32\x14.google.protobuf.Any"\xe3\x01\n\x17PermissionDeniedDetails\x12\x44\n\x06reason\x18\x01 \x01(\x0e\x32\x34.agentshield.spire.v1.PermissionDeniedDetails.Reason"\x81\x01\n\x06Reason\x12\x0b\n\x07UNKNOWN\x10\x00\x12\x11\n\rAGENT_EXPIRED\x10\x01\x12\x16\n\x12\x41GENT_NOT_ATTESTED\x10\x02\x12\x14\n\x10\x41GENT_NOT_ACTIVE\x10\x03\x12\x10\n\x0c\x41GENT_BANNED\x10\x04\x12\x17\n\x13\x41GENT_MUST_REATTEST\x10\x05\x62\x06proto3'
+)
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
-_builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'agentshield.sdk.wire.spire_pb2', _globals)
+_builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, "agentshield.sdk.wire.spire_pb2", _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
-  _globals['_SPIFFEID']._serialized_start=85
-  _globals['_SPIFFEID']._serialized_end=131
-  _globals['_SELECTOR']._serialized_start=133
-  _globals['_SELECTOR']._serialized_end=172
-  _globals['_STATUS']._serialized_start=174
-  _globals['_STATUS']._serialized_end=213
-  _globals['_X509SVID']._serialized_start=215
-  _globals['_X509SVID']._serialized_end=323
-  _globals['_JWTSVID']._serialized_start=325
-  _globals['_JWTSVID']._serialized_end=446
-  _globals['_X509CERTIFICATE']._serialized_start=448
-  _globals['_X509CERTIFICATE']._serialized_end=496
-  _globals['_JWTKEY']._serialized_start=498
-  _globals['_JWTKEY']._serialized_end=579
-  _globals['_BUNDLE']._serialized_start=582
-  _globals['_BUNDLE']._serialized_end=834
-  _globals['_BUNDLEMASK']._serialized_start=837
-  _globals['_BUNDLEMASK']._serialized_end=972
-  _globals['_ADDITIONALATTRIBUTES']._serialized_start=974
-  _globals['_ADDITIONALATTRIBUTES']._serialized_end=1062
-  _globals['_ENTRY']._serialized_start=1065
-  _globals['_ENTRY']._serialized_end=1565
-  _globals['_ENTRYMASK']._serialized_start=1568
-  _globals['_ENTRYMASK']._serialized_end=1889
-  _globals['_ATTESTATIONDATA']._serialized_start=1891
-  _globals['_ATTESTATIONDATA']._serialized_end=1939
-  _globals['_AGENTX509SVIDPARAMS']._serialized_start=1941
-  _globals['_AGENTX509SVIDPARAMS']._serialized_end=1975
-  _globals['_ATTESTAGENTREQUEST']._serialized_start=1978
-  _globals['_ATTESTAGENTREQUEST']._serialized_end=2225
-  _globals['_ATTESTAGENTREQUEST_PARAMS']._serialized_start=2097
-  _globals['_ATTESTAGENTREQUEST_PARAMS']._serialized_end=2217
-  _globals['_ATTESTAGENTRESPONSE']._serialized_start=2228
-  _globals['_ATTESTAGENTRESPONSE']._serialized_end=2424
-  _globals['_ATTESTAGENTRESPONSE_RESULT']._serialized_start=2340
-  _globals['_ATTESTAGENTRESPONSE_RESULT']._serialized_end=2416
-  _globals['_RENEWAGENTREQUEST']._serialized_start=2426
-  _globals['_RENEWAGENTREQUEST']._serialized_end=2504
-  _globals['_RENEWAGENTRESPONSE']._serialized_start=2506
-  _globals['_RENEWAGENTRESPONSE']._serialized_end=2572
-  _globals['_POSTSTATUSREQUEST']._serialized_start=2574
-  _globals['_POSTSTATUSREQUEST']._serialized_end=2647
-  _globals['_POSTSTATUSRESPONSE']._serialized_start=2649
-  _globals['_POSTSTATUSRESPONSE']._serialized_end=2669
-  _globals['_SYNCAUTHORIZEDENTRIESREQUEST']._serialized_start=2671
-  _globals['_SYNCAUTHORIZEDENTRIESREQUEST']._serialized_end=2768
-  _globals['_ENTRYREVISION']._serialized_start=2770
-  _globals['_ENTRYREVISION']._serialized_end=2842
-  _globals['_SYNCAUTHORIZEDENTRIESRESPONSE']._serialized_start=2845
-  _globals['_SYNCAUTHORIZEDENTRIESRESPONSE']._serialized_end=2998
-  _globals['_GETBUNDLEREQUEST']._serialized_start=3000
-  _globals['_GETBUNDLEREQUEST']._serialized_end=3073
-  _globals['_GETFEDERATEDBUNDLEREQUEST']._serialized_start=3075
-  _globals['_GETFEDERATEDBUNDLEREQUEST']._serialized_end=3179
-  _globals['_NEWX509SVIDPARAMS']._serialized_start=3181
-  _globals['_NEWX509SVIDPARAMS']._serialized_end=3231
-  _globals['_BATCHNEWX509SVIDREQUEST']._serialized_start=3233
-  _globals['_BATCHNEWX509SVIDREQUEST']._serialized_end=3315
-  _globals['_BATCHNEWX509SVIDRESPONSE']._serialized_start=3318
-  _globals['_BATCHNEWX509SVIDRESPONSE']._serialized_end=3518
-  _globals['_BATCHNEWX509SVIDRESPONSE_RESULT']._serialized_start=3418
-  _globals['_BATCHNEWX509SVIDRESPONSE_RESULT']._serialized_end=3518
-  _globals['_NEWJWTSVIDREQUEST']._serialized_start=3520
-  _globals['_NEWJWTSVIDREQUEST']._serialized_end=3575
-  _globals['_NEWJWTSVIDRESPONSE']._serialized_start=3577
-  _globals['_NEWJWTSVIDRESPONSE']._serialized_end=3642
-  _globals['_RPCSTATUS']._serialized_start=3644
-  _globals['_RPCSTATUS']._serialized_end=3725
-  _globals['_PERMISSIONDENIEDDETAILS']._serialized_start=3728
-  _globals['_PERMISSIONDENIEDDETAILS']._serialized_end=3955
-  _globals['_PERMISSIONDENIEDDETAILS_REASON']._serialized_start=3826
-  _globals['_PERMISSIONDENIEDDETAILS_REASON']._serialized_end=3955
+    DESCRIPTOR._loaded_options = None
+    _globals["_SPIFFEID"]._serialized_start = 85
+    _globals["_SPIFFEID"]._serialized_end = 131
+    _globals["_SELECTOR"]._serialized_start = 133
+    _globals["_SELECTOR"]._serialized_end = 172
+    _globals["_STATUS"]._serialized_start = 174
+    _globals["_STATUS"]._serialized_end = 213
+    _globals["_X509SVID"]._serialized_start = 215
+    _globals["_X509SVID"]._serialized_end = 323
+    _globals["_JWTSVID"]._serialized_start = 325
+    _globals["_JWTSVID"]._serialized_end = 446
+    _globals["_X509CERTIFICATE"]._serialized_start = 448
+    _globals["_X509CERTIFICATE"]._serialized_end = 496
+    _globals["_JWTKEY"]._serialized_start = 498
+    _globals["_JWTKEY"]._serialized_end = 579
+    _globals["_BUNDLE"]._serialized_start = 582
+    _globals["_BUNDLE"]._serialized_end = 834
+    _globals["_BUNDLEMASK"]._serialized_start = 837
+    _globals["_BUNDLEMASK"]._serialized_end = 972
+    _globals["_ADDITIONALATTRIBUTES"]._serialized_start = 974
+    _globals["_ADDITIONALATTRIBUTES"]._serialized_end = 1062
+    _globals["_ENTRY"]._serialized_start = 1065
+    _globals["_ENTRY"]._serialized_end = 1565
+    _globals["_ENTRYMASK"]._serialized_start = 1568
+    _globals["_ENTRYMASK"]._serialized_end = 1889
+    _globals["_ATTESTATIONDATA"]._serialized_start = 1891
+    _globals["_ATTESTATIONDATA"]._serialized_end = 1939
+    _globals["_AGENTX509SVIDPARAMS"]._serialized_start = 1941
+    _globals["_AGENTX509SVIDPARAMS"]._serialized_end = 1975
+    _globals["_ATTESTAGENTREQUEST"]._serialized_start = 1978
+    _globals["_ATTESTAGENTREQUEST"]._serialized_end = 2225
+    _globals["_ATTESTAGENTREQUEST_PARAMS"]._serialized_start = 2097
+    _globals["_ATTESTAGENTREQUEST_PARAMS"]._serialized_end = 2217
+    _globals["_ATTESTAGENTRESPONSE"]._serialized_start = 2228
+    _globals["_ATTESTAGENTRESPONSE"]._serialized_end = 2424
+    _globals["_ATTESTAGENTRESPONSE_RESULT"]._serialized_start = 2340
+    _globals["_ATTESTAGENTRESPONSE_RESULT"]._serialized_end = 2416
+    _globals["_RENEWAGENTREQUEST"]._serialized_start = 2426
+    _globals["_RENEWAGENTREQUEST"]._serialized_end = 2504
+    _globals["_RENEWAGENTRESPONSE"]._serialized_start = 2506
+    _globals["_RENEWAGENTRESPONSE"]._serialized_end = 2572
+    _globals["_POSTSTATUSREQUEST"]._serialized_start = 2574
+    _globals["_POSTSTATUSREQUEST"]._serialized_end = 2647
+    _globals["_POSTSTATUSRESPONSE"]._serialized_start = 2649
+    _globals["_POSTSTATUSRESPONSE"]._serialized_end = 2669
+    _globals["_SYNCAUTHORIZEDENTRIESREQUEST"]._serialized_start = 2671
+    _globals["_SYNCAUTHORIZEDENTRIESREQUEST"]._serialized_end = 2768
+    _globals["_ENTRYREVISION"]._serialized_start = 2770
+    _globals["_ENTRYREVISION"]._serialized_end = 2842
+    _globals["_SYNCAUTHORIZEDENTRIESRESPONSE"]._serialized_start = 2845
+    _globals["_SYNCAUTHORIZEDENTRIESRESPONSE"]._serialized_end = 2998
+    _globals["_GETBUNDLEREQUEST"]._serialized_start = 3000
+    _globals["_GETBUNDLEREQUEST"]._serialized_end = 3073
+    _globals["_GETFEDERATEDBUNDLEREQUEST"]._serialized_start = 3075
+    _globals["_GETFEDERATEDBUNDLEREQUEST"]._serialized_end = 3179
+    _globals["_NEWX509SVIDPARAMS"]._serialized_start = 3181
+    _globals["_NEWX509SVIDPARAMS"]._serialized_end = 3231
+    _globals["_BATCHNEWX509SVIDREQUEST"]._serialized_start = 3233
+    _globals["_BATCHNEWX509SVIDREQUEST"]._serialized_end = 3315
+    _globals["_BATCHNEWX509SVIDRESPONSE"]._serialized_start = 3318
+    _globals["_BATCHNEWX509SVIDRESPONSE"]._serialized_end = 3518
+    _globals["_BATCHNEWX509SVIDRESPONSE_RESULT"]._serialized_start = 3418
+    _globals["_BATCHNEWX509SVIDRESPONSE_RESULT"]._serialized_end = 3518
+    _globals["_NEWJWTSVIDREQUEST"]._serialized_start = 3520
+    _globals["_NEWJWTSVIDREQUEST"]._serialized_end = 3575
+    _globals["_NEWJWTSVIDRESPONSE"]._serialized_start = 3577
+    _globals["_NEWJWTSVIDRESPONSE"]._serialized_end = 3642
+    _globals["_RPCSTATUS"]._serialized_start = 3644
+    _globals["_RPCSTATUS"]._serialized_end = 3725
+    _globals["_PERMISSIONDENIEDDETAILS"]._serialized_start = 3728
+    _globals["_PERMISSIONDENIEDDETAILS"]._serialized_end = 3955
+    _globals["_PERMISSIONDENIEDDETAILS_REASON"]._serialized_start = 3826
+    _globals["_PERMISSIONDENIEDDETAILS_REASON"]._serialized_end = 3955
 # @@protoc_insertion_point(module_scope)

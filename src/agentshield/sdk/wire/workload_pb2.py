@@ -4,18 +4,15 @@
 # source: agentshield/sdk/wire/workload.proto
 # Protobuf Python Version: 6.31.1
 """Generated protocol buffer code."""
+
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import descriptor_pool as _descriptor_pool
 from google.protobuf import runtime_version as _runtime_version
 from google.protobuf import symbol_database as _symbol_database
 from google.protobuf.internal import builder as _builder
+
 _runtime_version.ValidateProtobufRuntimeVersion(
-    _runtime_version.Domain.PUBLIC,
-    6,
-    31,
-    1,
-    '',
-    'agentshield/sdk/wire/workload.proto'
+    _runtime_version.Domain.PUBLIC, 6, 31, 1, "", "agentshield/sdk/wire/workload.proto"
 )
 # @@protoc_insertion_point(imports)
 
@@ -25,61 +22,63 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#agentshield/sdk/wire/workload.proto\x12\x17\x61gentshield.workload.v1\x1a\x1cgoogle/protobuf/struct.proto\"\x11\n\x0fX509SVIDRequest\"\xe6\x01\n\x10X509SVIDResponse\x12\x30\n\x05svids\x18\x01 \x03(\x0b\x32!.agentshield.workload.v1.X509SVID\x12\x0b\n\x03\x63rl\x18\x02 \x03(\x0c\x12Z\n\x11\x66\x65\x64\x65rated_bundles\x18\x03 \x03(\x0b\x32?.agentshield.workload.v1.X509SVIDResponse.FederatedBundlesEntry\x1a\x37\n\x15\x46\x65\x64\x65ratedBundlesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c:\x02\x38\x01\"e\n\x08X509SVID\x12\x11\n\tspiffe_id\x18\x01 \x01(\t\x12\x11\n\tx509_svid\x18\x02 \x01(\x0c\x12\x15\n\rx509_svid_key\x18\x03 \x01(\x0c\x12\x0e\n\x06\x62undle\x18\x04 \x01(\x0c\x12\x0c\n\x04hint\x18\x05 \x01(\t\"\x14\n\x12X509BundlesRequest\"\x9e\x01\n\x13X509BundlesResponse\x12\x0b\n\x03\x63rl\x18\x01 \x03(\x0c\x12J\n\x07\x62undles\x18\x02 \x03(\x0b\x32\x39.agentshield.workload.v1.X509BundlesResponse.BundlesEntry\x1a.\n\x0c\x42undlesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c:\x02\x38\x01\"5\n\x0eJWTSVIDRequest\x12\x10\n\x08\x61udience\x18\x01 \x03(\t\x12\x11\n\tspiffe_id\x18\x02 \x01(\t\"B\n\x0fJWTSVIDResponse\x12/\n\x05svids\x18\x01 \x03(\x0b\x32 .agentshield.workload.v1.JWTSVID\"8\n\x07JWTSVID\x12\x11\n\tspiffe_id\x18\x01 \x01(\t\x12\x0c\n\x04svid\x18\x02 \x01(\t\x12\x0c\n\x04hint\x18\x03 \x01(\t\"\x13\n\x11JWTBundlesRequest\"\x8f\x01\n\x12JWTBundlesResponse\x12I\n\x07\x62undles\x18\x01 \x03(\x0b\x32\x38.agentshield.workload.v1.JWTBundlesResponse.BundlesEntry\x1a.\n\x0c\x42undlesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c:\x02\x38\x01\"8\n\x16ValidateJWTSVIDRequest\x12\x10\n\x08\x61udience\x18\x01 \x01(\t\x12\x0c\n\x04svid\x18\x02 \x01(\t\"U\n\x17ValidateJWTSVIDResponse\x12\x11\n\tspiffe_id\x18\x01 \x01(\t\x12\'\n\x06\x63laims\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct\"#\n\x0eWITSVIDRequest\x12\x11\n\tspiffe_id\x18\x01 \x01(\t\"B\n\x0fWITSVIDResponse\x12/\n\x05svids\x18\x01 \x03(\x0b\x32 .agentshield.workload.v1.WITSVID\"R\n\x07WITSVID\x12\x11\n\tspiffe_id\x18\x01 \x01(\t\x12\x10\n\x08wit_svid\x18\x02 \x01(\t\x12\x14\n\x0cwit_svid_key\x18\x03 \x01(\t\x12\x0c\n\x04hint\x18\x04 \x01(\t\"\x13\n\x11WITBundlesRequest\"\x8f\x01\n\x12WITBundlesResponse\x12I\n\x07\x62undles\x18\x01 \x03(\x0b\x32\x38.agentshield.workload.v1.WITBundlesResponse.BundlesEntry\x1a.\n\x0c\x42undlesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(
+    b'\n#agentshield/sdk/wire/workload.proto\x12\x17\x61gentshield.workload.v1\x1a\x1cgoogle/protobuf/struct.proto"\x11\n\x0fX509SVIDRequest"\xe6\x01\n\x10X509SVIDResponse\x12\x30\n\x05svids\x18\x01 \x03(\x0b\x32!.agentshield.workload.v1.X509SVID\x12\x0b\n\x03\x63rl\x18\x02 \x03(\x0c\x12Z\n\x11\x66\x65\x64\x65rated_bundles\x18\x03 \x03(\x0b\x32?.agentshield.workload.v1.X509SVIDResponse.FederatedBundlesEntry\x1a\x37\n\x15\x46\x65\x64\x65ratedBundlesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c:\x02\x38\x01"e\n\x08X509SVID\x12\x11\n\tspiffe_id\x18\x01 \x01(\t\x12\x11\n\tx509_svid\x18\x02 \x01(\x0c\x12\x15\n\rx509_svid_key\x18\x03 \x01(\x0c\x12\x0e\n\x06\x62undle\x18\x04 \x01(\x0c\x12\x0c\n\x04hint\x18\x05 \x01(\t"\x14\n\x12X509BundlesRequest"\x9e\x01\n\x13X509BundlesResponse\x12\x0b\n\x03\x63rl\x18\x01 \x03(\x0c\x12J\n\x07\x62undles\x18\x02 \x03(\x0b\x32\x39.agentshield.workload.v1.X509BundlesResponse.BundlesEntry\x1a.\n\x0c\x42undlesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c:\x02\x38\x01"5\n\x0eJWTSVIDRequest\x12\x10\n\x08\x61udience\x18\x01 \x03(\t\x12\x11\n\tspiffe_id\x18\x02 \x01(\t"B\n\x0fJWTSVIDResponse\x12/\n\x05svids\x18\x01 \x03(\x0b\x32 .agentshield.workload.v1.JWTSVID"8\n\x07JWTSVID\x12\x11\n\tspiffe_id\x18\x01 \x01(\t\x12\x0c\n\x04svid\x18\x02 \x01(\t\x12\x0c\n\x04hint\x18\x03 \x01(\t"\x13\n\x11JWTBundlesRequest"\x8f\x01\n\x12JWTBundlesResponse\x12I\n\x07\x62undles\x18\x01 \x03(\x0b\x32\x38.agentshield.workload.v1.JWTBundlesResponse.BundlesEntry\x1a.\n\x0c\x42undlesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c:\x02\x38\x01"8\n\x16ValidateJWTSVIDRequest\x12\x10\n\x08\x61udience\x18\x01 \x01(\t\x12\x0c\n\x04svid\x18\x02 \x01(\t"U\n\x17ValidateJWTSVIDResponse\x12\x11\n\tspiffe_id\x18\x01 \x01(\t\x12\'\n\x06\x63laims\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct"#\n\x0eWITSVIDRequest\x12\x11\n\tspiffe_id\x18\x01 \x01(\t"B\n\x0fWITSVIDResponse\x12/\n\x05svids\x18\x01 \x03(\x0b\x32 .agentshield.workload.v1.WITSVID"R\n\x07WITSVID\x12\x11\n\tspiffe_id\x18\x01 \x01(\t\x12\x10\n\x08wit_svid\x18\x02 \x01(\t\x12\x14\n\x0cwit_svid_key\x18\x03 \x01(\t\x12\x0c\n\x04hint\x18\x04 \x01(\t"\x13\n\x11WITBundlesRequest"\x8f\x01\n\x12WITBundlesResponse\x12I\n\x07\x62undles\x18\x01 \x03(\x0b\x32\x38.agentshield.workload.v1.WITBundlesResponse.BundlesEntry\x1a.\n\x0c\x42undlesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x62\x06proto3'
+)
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
-_builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'agentshield.sdk.wire.workload_pb2', _globals)
+_builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, "agentshield.sdk.wire.workload_pb2", _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
-  _globals['_X509SVIDRESPONSE_FEDERATEDBUNDLESENTRY']._loaded_options = None
-  _globals['_X509SVIDRESPONSE_FEDERATEDBUNDLESENTRY']._serialized_options = b'8\001'
-  _globals['_X509BUNDLESRESPONSE_BUNDLESENTRY']._loaded_options = None
-  _globals['_X509BUNDLESRESPONSE_BUNDLESENTRY']._serialized_options = b'8\001'
-  _globals['_JWTBUNDLESRESPONSE_BUNDLESENTRY']._loaded_options = None
-  _globals['_JWTBUNDLESRESPONSE_BUNDLESENTRY']._serialized_options = b'8\001'
-  _globals['_WITBUNDLESRESPONSE_BUNDLESENTRY']._loaded_options = None
-  _globals['_WITBUNDLESRESPONSE_BUNDLESENTRY']._serialized_options = b'8\001'
-  _globals['_X509SVIDREQUEST']._serialized_start=94
-  _globals['_X509SVIDREQUEST']._serialized_end=111
-  _globals['_X509SVIDRESPONSE']._serialized_start=114
-  _globals['_X509SVIDRESPONSE']._serialized_end=344
-  _globals['_X509SVIDRESPONSE_FEDERATEDBUNDLESENTRY']._serialized_start=289
-  _globals['_X509SVIDRESPONSE_FEDERATEDBUNDLESENTRY']._serialized_end=344
-  _globals['_X509SVID']._serialized_start=346
-  _globals['_X509SVID']._serialized_end=447
-  _globals['_X509BUNDLESREQUEST']._serialized_start=449
-  _globals['_X509BUNDLESREQUEST']._serialized_end=469
-  _globals['_X509BUNDLESRESPONSE']._serialized_start=472
-  _globals['_X509BUNDLESRESPONSE']._serialized_end=630
-  _globals['_X509BUNDLESRESPONSE_BUNDLESENTRY']._serialized_start=584
-  _globals['_X509BUNDLESRESPONSE_BUNDLESENTRY']._serialized_end=630
-  _globals['_JWTSVIDREQUEST']._serialized_start=632
-  _globals['_JWTSVIDREQUEST']._serialized_end=685
-  _globals['_JWTSVIDRESPONSE']._serialized_start=687
-  _globals['_JWTSVIDRESPONSE']._serialized_end=753
-  _globals['_JWTSVID']._serialized_start=755
-  _globals['_JWTSVID']._serialized_end=811
-  _globals['_JWTBUNDLESREQUEST']._serialized_start=813
-  _globals['_JWTBUNDLESREQUEST']._serialized_end=832
-  _globals['_JWTBUNDLESRESPONSE']._serialized_start=835
-  _globals['_JWTBUNDLESRESPONSE']._serialized_end=978
-  _globals['_JWTBUNDLESRESPONSE_BUNDLESENTRY']._serialized_start=584
-  _globals['_JWTBUNDLESRESPONSE_BUNDLESENTRY']._serialized_end=630
-  _globals['_VALIDATEJWTSVIDREQUEST']._serialized_start=980
-  _globals['_VALIDATEJWTSVIDREQUEST']._serialized_end=1036
-  _globals['_VALIDATEJWTSVIDRESPONSE']._serialized_start=1038
-  _globals['_VALIDATEJWTSVIDRESPONSE']._serialized_end=1123
-  _globals['_WITSVIDREQUEST']._serialized_start=1125
-  _globals['_WITSVIDREQUEST']._serialized_end=1160
-  _globals['_WITSVIDRESPONSE']._serialized_start=1162
-  _globals['_WITSVIDRESPONSE']._serialized_end=1228
-  _globals['_WITSVID']._serialized_start=1230
-  _globals['_WITSVID']._serialized_end=1312
-  _globals['_WITBUNDLESREQUEST']._serialized_start=1314
-  _globals['_WITBUNDLESREQUEST']._serialized_end=1333
-  _globals['_WITBUNDLESRESPONSE']._serialized_start=1336
-  _globals['_WITBUNDLESRESPONSE']._serialized_end=1479
-  _globals['_WITBUNDLESRESPONSE_BUNDLESENTRY']._serialized_start=1433
-  _globals['_WITBUNDLESRESPONSE_BUNDLESENTRY']._serialized_end=1479
+    DESCRIPTOR._loaded_options = None
+    _globals["_X509SVIDRESPONSE_FEDERATEDBUNDLESENTRY"]._loaded_options = None
+    _globals["_X509SVIDRESPONSE_FEDERATEDBUNDLESENTRY"]._serialized_options = b"8\001"
+    _globals["_X509BUNDLESRESPONSE_BUNDLESENTRY"]._loaded_options = None
+    _globals["_X509BUNDLESRESPONSE_BUNDLESENTRY"]._serialized_options = b"8\001"
+    _globals["_JWTBUNDLESRESPONSE_BUNDLESENTRY"]._loaded_options = None
+    _globals["_JWTBUNDLESRESPONSE_BUNDLESENTRY"]._serialized_options = b"8\001"
+    _globals["_WITBUNDLESRESPONSE_BUNDLESENTRY"]._loaded_options = None
+    _globals["_WITBUNDLESRESPONSE_BUNDLESENTRY"]._serialized_options = b"8\001"
+    _globals["_X509SVIDREQUEST"]._serialized_start = 94
+    _globals["_X509SVIDREQUEST"]._serialized_end = 111
+    _globals["_X509SVIDRESPONSE"]._serialized_start = 114
+    _globals["_X509SVIDRESPONSE"]._serialized_end = 344
+    _globals["_X509SVIDRESPONSE_FEDERATEDBUNDLESENTRY"]._serialized_start = 289
+    _globals["_X509SVIDRESPONSE_FEDERATEDBUNDLESENTRY"]._serialized_end = 344
+    _globals["_X509SVID"]._serialized_start = 346
+    _globals["_X509SVID"]._serialized_end = 447
+    _globals["_X509BUNDLESREQUEST"]._serialized_start = 449
+    _globals["_X509BUNDLESREQUEST"]._serialized_end = 469
+    _globals["_X509BUNDLESRESPONSE"]._serialized_start = 472
+    _globals["_X509BUNDLESRESPONSE"]._serialized_end = 630
+    _globals["_X509BUNDLESRESPONSE_BUNDLESENTRY"]._serialized_start = 584
+    _globals["_X509BUNDLESRESPONSE_BUNDLESENTRY"]._serialized_end = 630
+    _globals["_JWTSVIDREQUEST"]._serialized_start = 632
+    _globals["_JWTSVIDREQUEST"]._serialized_end = 685
+    _globals["_JWTSVIDRESPONSE"]._serialized_start = 687
+    _globals["_JWTSVIDRESPONSE"]._serialized_end = 753
+    _globals["_JWTSVID"]._serialized_start = 755
+    _globals["_JWTSVID"]._serialized_end = 811
+    _globals["_JWTBUNDLESREQUEST"]._serialized_start = 813
+    _globals["_JWTBUNDLESREQUEST"]._serialized_end = 832
+    _globals["_JWTBUNDLESRESPONSE"]._serialized_start = 835
+    _globals["_JWTBUNDLESRESPONSE"]._serialized_end = 978
+    _globals["_JWTBUNDLESRESPONSE_BUNDLESENTRY"]._serialized_start = 584
+    _globals["_JWTBUNDLESRESPONSE_BUNDLESENTRY"]._serialized_end = 630
+    _globals["_VALIDATEJWTSVIDREQUEST"]._serialized_start = 980
+    _globals["_VALIDATEJWTSVIDREQUEST"]._serialized_end = 1036
+    _globals["_VALIDATEJWTSVIDRESPONSE"]._serialized_start = 1038
+    _globals["_VALIDATEJWTSVIDRESPONSE"]._serialized_end = 1123
+    _globals["_WITSVIDREQUEST"]._serialized_start = 1125
+    _globals["_WITSVIDREQUEST"]._serialized_end = 1160
+    _globals["_WITSVIDRESPONSE"]._serialized_start = 1162
+    _globals["_WITSVIDRESPONSE"]._serialized_end = 1228
+    _globals["_WITSVID"]._serialized_start = 1230
+    _globals["_WITSVID"]._serialized_end = 1312
+    _globals["_WITBUNDLESREQUEST"]._serialized_start = 1314
+    _globals["_WITBUNDLESREQUEST"]._serialized_end = 1333
+    _globals["_WITBUNDLESRESPONSE"]._serialized_start = 1336
+    _globals["_WITBUNDLESRESPONSE"]._serialized_end = 1479
+    _globals["_WITBUNDLESRESPONSE_BUNDLESENTRY"]._serialized_start = 1433
+    _globals["_WITBUNDLESRESPONSE_BUNDLESENTRY"]._serialized_end = 1479
 # @@protoc_insertion_point(module_scope)

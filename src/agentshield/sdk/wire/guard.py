@@ -1,0 +1,178 @@
+"""A gRPC connection that a hostile client cannot wear us out with. grpclib speaks the protocol, this sets the bounds.
+
+Bounded are: the announced size of a message, streams that are opened only to be reset (CVE-2023-44487), and the age of
+a connection. Every private name of grpclib that we lean on for this is used in this module (grpclib 0.4.9).
+"""
+
+import asyncio
+import random
+import ssl
+import time
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from google.protobuf.message import DecodeError, Message
+from grpclib.config import Configuration
+from grpclib.const import Handler, Status
+from grpclib.encoding.proto import ProtoCodec
+from grpclib.events import _DispatchServerEvents
+from grpclib.exceptions import GRPCError
+from grpclib.protocol import H2Protocol
+from grpclib.protocol import Stream as H2Stream
+from grpclib.server import Handler as StreamTasks
+from grpclib.server import Stream
+from h2.config import H2Configuration
+
+from agentshield.sdk.wire.status_details import StatusDetailsCodec
+
+_CONFIGURATION: Final = Configuration().__for_server__()
+_H2_CONFIGURATION: Final = H2Configuration(client_side=False, header_encoding="ascii", validate_outbound_headers=False)
+_AGE_JITTER: Final = 0.1  # so that clients which came together do not come back together
+
+_Receive = Callable[[int], Coroutine[Any, Any, bytes]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionLimits:
+    """What one connection may cost. `age` is in seconds; at that age it ends as soon as no call is open."""
+
+    message_bytes: int = 4 * 1024 * 1024
+    reset_burst: int = 200
+    resets_per_second: float = 20.0
+    age: float = 180.0
+
+
+def transport_of(stream: Stream[Any, Any]) -> asyncio.Transport:
+    """Return the transport under a call, where TLS and the socket can be asked about the peer."""
+    return stream.peer._transport  # noqa: SLF001
+
+
+class GuardedProtocol(H2Protocol):
+    """One connection and the calls on it."""
+
+    def __init__(
+        self,
+        mapping: Mapping[str, Handler],
+        limits: ConnectionLimits,
+        *,
+        on_made: Callable[["GuardedProtocol"], None] = lambda _: None,
+        on_lost: Callable[["GuardedProtocol"], None] = lambda _: None,
+    ) -> None:
+        self._calls = _GuardedCalls(mapping, limits, on_flood=self.abort, on_released=self._end_if_idle)
+        super().__init__(self._calls, _CONFIGURATION, _H2_CONFIGURATION)
+        self._limits = limits
+        self._on_made = on_made
+        self._on_lost = on_lost
+        self._transport: asyncio.Transport | None = None
+        self._retirement: asyncio.TimerHandle | None = None
+        self._is_retiring = False
+        self._lost = asyncio.Event()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin, and set the day of retirement."""
+        assert isinstance(transport, asyncio.Transport)
+        super().connection_made(transport)
+        self._transport = transport
+        age = self._limits.age * random.uniform(1 - _AGE_JITTER, 1 + _AGE_JITTER)  # noqa: S311 - spreads load
+        self._retirement = asyncio.get_running_loop().call_later(age, self.retire)
+        self._on_made(self)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """End, whoever wanted it."""
+        if self._retirement is not None:
+            self._retirement.cancel()
+        super().connection_lost(exc)
+        self._lost.set()
+        self._on_lost(self)
+
+    @property
+    def tls(self) -> ssl.SSLObject | None:
+        """The TLS side of the connection, once it is made; None where there is none."""
+        found: ssl.SSLObject | None = self._transport.get_extra_info("ssl_object") if self._transport else None
+        return found
+
+    def retire(self) -> None:
+        """End gracefully: as soon as no call is open, tell the client to connect anew (GOAWAY), and close."""
+        self._is_retiring = True
+        self._end_if_idle()
+
+    def abort(self) -> None:
+        """Drop the connection now."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    async def ended(self) -> None:
+        """Wait until the connection is gone, and its calls with it."""
+        await self._lost.wait()
+        await self._calls.wait_closed()
+
+    def _end_if_idle(self) -> None:
+        if not self._is_retiring or self._transport is None or self._transport.is_closing() or self.processor.streams:
+            return
+        self.connection._connection.close_connection()  # noqa: SLF001 - h2's GOAWAY; it names the last call we took
+        self.connection.flush()
+        self.connection.close()
+
+
+class _GuardedCalls(StreamTasks):
+    """The calls of one connection, with a budget of resets that grows back slowly."""
+
+    def __init__(
+        self,
+        mapping: Mapping[str, Handler],
+        limits: ConnectionLimits,
+        *,
+        on_flood: Callable[[], None],
+        on_released: Callable[[], None],
+    ) -> None:
+        super().__init__(dict(mapping), StrictCodec(), StatusDetailsCodec(), _DispatchServerEvents())
+        self._limits = limits
+        self._on_flood = on_flood
+        self._on_released = on_released
+        self._budget = float(limits.reset_burst)
+        self._counted_at = time.monotonic()
+
+    def accept(self, stream: H2Stream, headers: Any, release_stream: Callable[[], Any]) -> None:
+        def release() -> None:
+            release_stream()
+            self._on_released()
+
+        stream.recv_data = _bounded(stream.recv_data, self._limits.message_bytes)  # type: ignore[method-assign, assignment]
+        super().accept(stream, headers, release)
+
+    def cancel(self, stream: H2Stream) -> None:
+        now = time.monotonic()
+        regrown = (now - self._counted_at) * self._limits.resets_per_second
+        self._budget = min(float(self._limits.reset_burst), self._budget + regrown) - 1
+        self._counted_at = now
+        if self._budget < 0:
+            self._on_flood()
+        if stream in self._tasks:  # a stream that we refused has no task
+            super().cancel(stream)
+
+
+class StrictCodec(ProtoCodec):
+    """Answers bytes that are no message with INVALID_ARGUMENT: a client's mistake is not worth a traceback."""
+
+    def decode(self, data: bytes, message_type: Any) -> Message:
+        """Read a message, or refuse the call."""
+        try:
+            decoded: Message = message_type.FromString(data)
+        except DecodeError:
+            raise GRPCError(Status.INVALID_ARGUMENT, "request is not a valid message") from None
+        return decoded
+
+
+def _bounded(receive: _Receive, most: int) -> _Receive:
+    """grpclib reads a message in two steps, its announced size first; here an announcement can be refused."""
+
+    async def receive_bounded(size: int) -> bytes:
+        if size > most:
+            raise GRPCError(Status.RESOURCE_EXHAUSTED, f"message of {size} bytes, at most {most} are allowed")
+        try:
+            return await receive(size)
+        except AssertionError:  # what grpclib raises when a client ends a message before its announced end
+            raise GRPCError(Status.INVALID_ARGUMENT, "message is cut off") from None
+
+    return receive_bounded
