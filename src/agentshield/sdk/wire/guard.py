@@ -10,7 +10,7 @@ import ssl
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from google.protobuf.message import DecodeError, Message
 from grpclib.config import Configuration
@@ -71,9 +71,8 @@ class GuardedProtocol(H2Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin, and set the day of retirement."""
-        assert isinstance(transport, asyncio.Transport)
         super().connection_made(transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's transports are none of asyncio's classes
         age = self._limits.age * random.uniform(1 - _AGE_JITTER, 1 + _AGE_JITTER)  # noqa: S311 - spreads load
         self._retirement = asyncio.get_running_loop().call_later(age, self.retire)
         self._on_made(self)
