@@ -11,9 +11,9 @@ import pytest
 from grpclib.const import Status
 from node_harness import Node, node, running_node, until
 
-from agentshield.node.socket_server import MAX_MESSAGE_BYTES, RESET_BURST
 from agentshield.sdk.wire import methods
 from agentshield.sdk.wire import workload_pb2 as m
+from agentshield.sdk.wire.guard import ConnectionLimits
 
 __all__ = ["node"]
 
@@ -87,7 +87,7 @@ async def test_a_client_that_fetches_often_is_not_an_attacker(node: Node):
     """Clients reset one stream for each single fetch; an honest one must be able to go on for ever."""
     await node.authority.add("/me", node.me)
     async with node.channel() as channel:
-        for _ in range(RESET_BURST // 2):
+        for _ in range(ConnectionLimits().reset_burst // 2):
             async with methods.FETCH_X509_SVID.open(channel, metadata=methods.WORKLOAD_METADATA) as stream:
                 await stream.send_message(m.X509SVIDRequest(), end=True)
                 assert await stream.recv_message()
@@ -126,7 +126,7 @@ async def test_an_announced_gigabyte_is_refused_before_it_is_sent(node: Node):
     """Memory is spent on what was sent, never on what was announced."""
     await node.authority.add("/me", node.me)
     async with RawClient(node) as client:
-        announced = b"\0" + (MAX_MESSAGE_BYTES + 1).to_bytes(4, "big")
+        announced = b"\0" + (ConnectionLimits().message_bytes + 1).to_bytes(4, "big")
         client.writer.write(client.open(1) + frame(0, 0, 1, announced))
         headers = await answer_headers(client)
     assert headers["grpc-status"] == str(Status.RESOURCE_EXHAUSTED.value)

@@ -27,7 +27,7 @@ from agentshield.node.entries import EntriesUpdate, Entry
 from agentshield.node.selectors import Selector
 from agentshield.node.service import NodeService
 from agentshield.node.settings import NodeSettings
-from agentshield.node.upstream import EnforcementAck, EventReceipt, IssuedChain, Snapshot, SvidRequest
+from agentshield.sdk.clients.values import CsrForEntry, EnforcementAck, EventReceipt, IssuedX509, Snapshot
 from agentshield.sdk.wire import methods
 
 TRUST_DOMAIN = TrustDomain("example.test")
@@ -154,19 +154,20 @@ class MemoryAuthority:
                 bundles=(self.bundle(), *self.foreign.values()),
             )
 
-    async def issue_x509_svids(self, requests: Sequence[SvidRequest]) -> Sequence[IssuedChain | AgentShieldError]:
+    async def issue_x509_svids(self, requests: Sequence[CsrForEntry]) -> Sequence[IssuedX509 | AgentShieldError]:
         self._check_up()
         self.x509_calls += 1
         return [self._issue(each) for each in requests]
 
-    def _issue(self, request: SvidRequest) -> IssuedChain | AgentShieldError:
+    def _issue(self, request: CsrForEntry) -> IssuedX509 | AgentShieldError:
         entry = self.entries.get(request.entry_id)
         if entry is None:
             return NotFoundError("no such entry")
         now = system_clock()
-        return self.issuer.issue_x509_svid(
+        chain = self.issuer.issue_x509_svid(
             entry.spiffe_id, parse_csr(request.csr), not_before=now, not_after=now + self.ttl
         )
+        return IssuedX509(spiffe_id=entry.spiffe_id, chain=chain)
 
     async def issue_jwt_svid(self, entry_id: str, audience: Sequence[str]) -> JwtSvid:
         self._check_up()

@@ -76,6 +76,11 @@ class IdentityCache:
             self._set_bundles(BundleSet.of(*update.bundles))
         self._wake_concerned(touched)
 
+    def expire(self, *, at: datetime) -> None:
+        """Take away the entries whose time is over, also when the authority is not there to say so."""
+        over = [each.id for each in self._entries.values() if each.expires_at is not None and each.expires_at <= at]
+        self._wake_concerned([entry for entry_id in over if (entry := self._remove(entry_id)) is not None])
+
     @property
     def own_bundle(self) -> TrustBundle | None:
         """The bundle of the node's own trust domain, once it is known."""

@@ -12,7 +12,8 @@ from contextlib import contextmanager
 
 from agentshield.errors import AgentShieldError
 from agentshield.node.backoff import Backoff
-from agentshield.node.upstream import EnforcementAck, Snapshot, Upstream
+from agentshield.node.upstream import Upstream
+from agentshield.sdk.clients.values import EnforcementAck, Snapshot
 
 log = logging.getLogger(__name__)
 

@@ -23,6 +23,7 @@ class Entry:
     dns_names: tuple[str, ...] = ()
     hint: str = ""
     revision: int = 0
+    expires_at: datetime | None = None
 
     def applies_to(self, selectors: Selectors) -> bool:
         """Whether a workload with these selectors gets this identity. An entry without selectors is nobody's."""

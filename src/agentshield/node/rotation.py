@@ -23,7 +23,8 @@ from agentshield.identity.keys import PrivateKey, generate_private_key
 from agentshield.identity.x509_svid import X509Svid
 from agentshield.node.backoff import Backoff
 from agentshield.node.cache import HeldSvid, IdentityCache
-from agentshield.node.upstream import IssuedChain, SvidRequest, Upstream
+from agentshield.node.upstream import Upstream
+from agentshield.sdk.clients.values import CsrForEntry, IssuedX509
 
 log = logging.getLogger(__name__)
 
@@ -126,6 +127,7 @@ class X509Rotation:
 
     def _drop_expired(self) -> None:
         at = self._clock()
+        self._cache.expire(at=at)
         for entry_id in self._cache.held_ids:
             held = self._cache.find_svid(entry_id)
             if held is not None and held.svid.not_after <= at:
@@ -154,19 +156,19 @@ class X509Rotation:
 
     async def _replace_batch(self, entry_ids: Sequence[str]) -> None:
         keys = {entry_id: generate_private_key() for entry_id in entry_ids}
-        requests = [SvidRequest(entry_id=each, csr=make_csr(key)) for each, key in keys.items()]
+        requests = [CsrForEntry(entry_id=each, csr=make_csr(key)) for each, key in keys.items()]
         answers = await self._upstream.issue_x509_svids(requests)
         self._backoff.reset()
         for (entry_id, key), answer in zip(keys.items(), answers, strict=True):
             self._settle(entry_id, key, answer)
 
-    def _settle(self, entry_id: str, key: PrivateKey, answer: IssuedChain | AgentShieldError) -> None:
+    def _settle(self, entry_id: str, key: PrivateKey, answer: IssuedX509 | AgentShieldError) -> None:
         if isinstance(answer, AgentShieldError):
             self._failed([entry_id], answer)
             return
         entry = self._cache.find_entry(entry_id)
         try:
-            svid = X509Svid.of(answer, key)
+            svid = X509Svid.of(answer.chain, key)
         except AgentShieldError as error:
             self._failed([entry_id], error)
             return

@@ -1,50 +1,12 @@
 """What the node needs of the authority. `authority_link` speaks it over the wire; nothing else here knows how."""
 
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
 from typing import Protocol
-
-from cryptography import x509
 
 from agentshield.errors import AgentShieldError
 from agentshield.identity.jwt_svid import JwtSvid
 from agentshield.node.entries import EntriesUpdate
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SvidRequest:
-    """A certificate signing request on behalf of an entry."""
-
-    entry_id: str
-    csr: bytes
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Snapshot:
-    """Policy and standing of agents, for enforcement points; the node passes it on unread."""
-
-    version: int
-    content: bytes
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EnforcementAck:
-    """How far this node's enforcement points are: `confirmed` of them apply `applied_version`."""
-
-    applied_version: int
-    enforcement_points: int
-    confirmed: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EventReceipt:
-    """Proof that an event is in the audit log."""
-
-    event_id: str
-    index: int
-
-
-IssuedChain = tuple[x509.Certificate, ...]
+from agentshield.sdk.clients.values import CsrForEntry, EnforcementAck, EventReceipt, IssuedX509, Snapshot
 
 
 class Upstream(Protocol):
@@ -66,7 +28,7 @@ class Upstream(Protocol):
         """Fetch all of it once, from an authority that cannot push."""
         ...
 
-    async def issue_x509_svids(self, requests: Sequence[SvidRequest]) -> Sequence[IssuedChain | AgentShieldError]:
+    async def issue_x509_svids(self, requests: Sequence[CsrForEntry]) -> Sequence[IssuedX509 | AgentShieldError]:
         """Have certificates signed; the answers are in the order of the requests, each a chain or why not."""
         ...
 
