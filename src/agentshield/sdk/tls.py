@@ -74,7 +74,7 @@ class SpiffeContext(ssl.SSLContext):
         self._is_server = protocol == ssl.PROTOCOL_TLS_SERVER
         self._lowest_version = minimum_version
         self._alpn = list(alpn)
-        self._clock = clock
+        self.clock = clock
         self.authorize = authorize
         self.on_refuse = on_refuse
         # Callers such as urllib3 look at these two; the inner contexts get the same.
@@ -154,7 +154,7 @@ class SpiffeContext(ssl.SSLContext):
         Raises:
             AgentShieldError: it has expired, or its authority or trust domain is no longer trusted.
         """
-        return self._verifier.verify(peer.chain, at=self._clock())
+        return self._verifier.verify(peer.chain, at=self.clock())
 
     @property
     def svid(self) -> X509Svid | None:
@@ -187,7 +187,7 @@ class SpiffeContext(ssl.SSLContext):
         """Say what is wrong with ourselves, before a peer says it in fewer words."""
         if self._current is None:
             raise ssl.SSLError(_UNSPECIFIED, "no SVID and no trust bundle yet: has the first update arrived?")
-        svid, now = self._current.svid, self._clock()
+        svid, now = self._current.svid, self.clock()
         if svid is not None and svid.not_after <= now:
             expired = SvidExpiredError(svid.spiffe_id, expired_at=svid.not_after, now=now)
             raise ssl.SSLError(_UNSPECIFIED, f"own {expired}; {expired.hint}") from expired
@@ -201,7 +201,7 @@ class SpiffeContext(ssl.SSLContext):
             if self.verify_mode is ssl.CERT_OPTIONAL:
                 return None
             raise InvalidSvidError("peer showed no certificate")
-        peer = self._verifier.verify(chain, at=self._clock())
+        peer = self._verifier.verify(chain, at=self.clock())
         if self.authorize is not None:
             self.authorize(peer)
         return peer
@@ -209,7 +209,7 @@ class SpiffeContext(ssl.SSLContext):
     def _explain(self, chain: Sequence[bytes], refusal: ssl.SSLError) -> Exception:
         """Find our own words for OpenSSL's refusal, such as which trust domain is unknown."""
         try:
-            self._verifier.verify(chain, at=self._clock())
+            self._verifier.verify(chain, at=self.clock())
         except AgentShieldError as error:
             return error
         return refusal

@@ -6,10 +6,11 @@ so what passes against them passes against a node agent. The names are loaded wh
 
 from typing import TYPE_CHECKING, Any
 
-__all__ = ["SVID_LIFETIME", "FakeClock", "FakeTrustDomain", "FakeWorkloadApi"]
+__all__ = ["SVID_LIFETIME", "FakeClock", "FakeTrustDomain", "FakeWorkloadApi", "ShieldPair"]
 
 if TYPE_CHECKING:
     from agentshield.testing.clock import FakeClock
+    from agentshield.testing.shield_pair import ShieldPair
     from agentshield.testing.trust_domain import SVID_LIFETIME, FakeTrustDomain
     from agentshield.testing.workload_api import FakeWorkloadApi
 
@@ -17,6 +18,7 @@ _HOME = {
     "FakeClock": "agentshield.testing.clock",
     "FakeTrustDomain": "agentshield.testing.trust_domain",
     "FakeWorkloadApi": "agentshield.testing.workload_api",
+    "ShieldPair": "agentshield.testing.shield_pair",
     "SVID_LIFETIME": "agentshield.testing.trust_domain",
 }
 

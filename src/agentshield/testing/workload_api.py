@@ -57,6 +57,7 @@ class FakeWorkloadApi:
         self.fault: GRPCError | None = None
         self.jwt_requests = 0
         self.acknowledged: list[int] = []
+        self._applied: dict[Stream[node_pb2.WatchRequest, node_pb2.Snapshot], int] = {}
         self.events: list[dict[str, Any]] = []
         self.launches: list[node_pb2.LaunchRequest] = []
         self._kind = kind
@@ -117,6 +118,16 @@ class FakeWorkloadApi:
         """Take every identity away: streams end with PermissionDenied."""
         self.identities.clear()
         await self.rotate()
+
+    async def acknowledged_by_all(self, version: int, *, deadline: float = 5.0) -> None:
+        """Wait until every enforcement point that follows has applied `version`.
+
+        Raises:
+            TimeoutError: one has not.
+        """
+        async with asyncio.timeout(deadline):
+            async with self._changed:
+                await self._changed.wait_for(lambda: all(each >= version for each in self._applied.values()))
 
     async def publish(self, snapshot: "EnforcementSnapshot") -> None:
         """Send policy and standing to every enforcement point."""
@@ -230,6 +241,8 @@ class FakeWorkloadApi:
         await stream.send_message(pb.ValidateJWTSVIDResponse(spiffe_id=str(verified.spiffe_id), claims=claims))
 
     async def _watch_enforcement(self, stream: Stream[node_pb2.WatchRequest, node_pb2.Snapshot]) -> None:
+        self._connections.add(stream.peer._transport)  # noqa: SLF001
+        self._applied[stream] = 0
         acknowledgements = asyncio.create_task(self._read_acknowledgements(stream))
         try:
             async for _ in self._versions():
@@ -240,10 +253,14 @@ class FakeWorkloadApi:
                     await stream.send_message(message)
         finally:
             acknowledgements.cancel()
+            del self._applied[stream]
 
     async def _read_acknowledgements(self, stream: Stream[node_pb2.WatchRequest, node_pb2.Snapshot]) -> None:
         async for request in stream:
             self.acknowledged.append(request.applied_version)
+            self._applied[stream] = request.applied_version
+            async with self._changed:
+                self._changed.notify_all()
 
     async def _record(self, stream: Stream[node_pb2.RecordRequest, node_pb2.RecordResponse]) -> None:
         request = await stream.recv_message()
@@ -253,7 +270,7 @@ class FakeWorkloadApi:
         first = len(self.events)
         self.events += [json.loads(event) for event in request.events]
         receipts = [
-            node_pb2.Receipt(event_id=str(event.get("metadata", {}).get("uid", "")), index=first + number)
+            node_pb2.Receipt(event_id=event["event_id"], index=first + number)
             for number, event in enumerate(self.events[first:])
         ]
         await stream.send_message(node_pb2.RecordResponse(receipts=receipts))

@@ -1,0 +1,169 @@
+"""uvicorn with SPIFFE mTLS: `uvicorn app:app --http agentshield.uvicorn:ShieldProtocol`, or UVICORN_HTTP in its place.
+
+Told nothing else, it serves TLS 1.3 with the identity that the environment gives the process, to peers that prove
+theirs. Given `ssl_context_factory=shield.server_tls(…)`, it uses that. Either way the application finds the verified
+peer in the scope, and connections end with the SVIDs they were opened with.
+"""
+
+import asyncio
+import logging
+import ssl
+from datetime import datetime
+from typing import Any, Final
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from agentshield.errors import AgentShieldError
+from agentshield.identity.verify import VerifiedIdentity
+from agentshield.sdk.asgi import PEER, App, Receive, Scope, Send, send_problem
+from agentshield.sdk.peer import peer_of
+from agentshield.sdk.problems import problem_for
+from agentshield.sdk.shared_shield import shared_server_tls
+from agentshield.sdk.tls import SpiffeContext
+
+HANDSHAKE_TIMEOUT: Final = 10.0  # seconds; a peer that stalls holds a socket no longer
+_CLOSE: Final = (b"connection", b"close")
+_VERSIONS: Final = {"TLSv1.2": 0x0303, "TLSv1.3": 0x0304}
+_CIPHER_SUITES: Final = {  # RFC 8446, B.4
+    "TLS_AES_128_GCM_SHA256": 0x1301,
+    "TLS_AES_256_GCM_SHA384": 0x1302,
+    "TLS_CHACHA20_POLY1305_SHA256": 0x1303,
+}
+
+_log = logging.getLogger("agentshield.uvicorn")
+
+
+class ShieldProtocol(HttpToolsProtocol):
+    """uvicorn's httptools protocol, which knows the verified peer of its connection.
+
+    From half of the SVID's remaining life on, answers say `connection: close`, so that the client comes back with its
+    new SVID and loses no request; who is idle at the end is closed.
+    """
+
+    _upgrade: "asyncio.Task[None] | None" = None
+    _early: "list[bytes] | None" = None
+    _end: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Go on at once behind TLS; start TLS on a connection that has none, and serve nothing before."""
+        if transport.get_extra_info("ssl_object") is not None:
+            self._secured(transport)
+            return
+        self._early = []
+        transport.pause_reading()
+        self._upgrade = self.loop.create_task(self._start_tls(transport))
+        self.tasks.add(self._upgrade)
+        self._upgrade.add_done_callback(self.tasks.discard)
+
+    def data_received(self, data: bytes) -> None:
+        """Keep what arrives between the end of the handshake and our hearing of it."""
+        if self._early is not None:
+            self._early.append(data)
+            return
+        super().data_received(data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop waiting for whatever this connection was waiting for."""
+        if self._end is not None:
+            self._end.cancel()
+        if self.transport is None:  # the handshake failed: uvicorn never saw the connection
+            if self._upgrade is not None and exc is not None:
+                _log.debug("connection lost in the handshake: %s", exc)
+            return
+        super().connection_lost(exc)
+
+    async def _start_tls(self, transport: asyncio.Transport) -> None:
+        try:
+            tls = await shared_server_tls()
+            secured = await self.loop.start_tls(
+                transport, self, tls, server_side=True, ssl_handshake_timeout=HANDSHAKE_TIMEOUT
+            )
+        except AgentShieldError as error:  # ours to mend: without an identity nobody is served
+            _log.error("connection closed: %s; hint: %s", error, error.hint)
+            transport.close()
+        except (OSError, TimeoutError) as error:  # the peer's: ssl.SSLError is an OSError
+            _log.info("handshake failed: %s", error)
+            transport.close()
+        else:
+            if secured is None or secured.is_closing():
+                return
+            early, self._early = self._early or [], None
+            self._secured(secured)
+            for data in early:
+                self.data_received(data)
+
+    def _secured(self, transport: asyncio.Transport) -> None:
+        super().connection_made(transport)
+        tls = transport.get_extra_info("ssl_object")
+        owner = getattr(tls.context, "owner", None)
+        peer = peer_of(tls)
+        if isinstance(owner, SpiffeContext) and peer is not None:
+            gate = _Gate(self.app, owner, peer, _tls_extension(tls, peer))
+            self.app = gate
+            # What is still idle at the end has no request to lose.
+            self._end = self.loop.call_later((peer.valid_until - owner.clock()).total_seconds(), self.shutdown)
+        else:
+            self.app = _Anonymous(self.app, _tls_extension(tls, None))
+
+
+class _Gate:
+    """The application, seen through one connection of a verified peer."""
+
+    def __init__(self, app: Any, tls: SpiffeContext, peer: VerifiedIdentity, extension: dict[str, Any]) -> None:
+        self._app: App = app
+        self._tls = tls
+        self._peer = peer
+        self._extension = extension
+        self._retire_at = _half_life(tls, peer)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope[PEER] = self._peer
+        scope.setdefault("extensions", {})["tls"] = self._extension
+        try:
+            self._tls.verify_again(self._peer)
+        except AgentShieldError as error:  # ended, or no longer trusted, since the handshake
+            _log.info("connection of %s closed: %s", self._peer.spiffe_id, error)
+            await send_problem(send, problem_for(error), more_headers=[_CLOSE])
+            return
+        await self._app(scope, receive, _closing(send) if self._tls.clock() >= self._retire_at else send)
+
+
+class _Anonymous:
+    """The application, seen through a connection whose peer showed no SVID, or whose TLS is not ours."""
+
+    def __init__(self, app: Any, extension: dict[str, Any]) -> None:
+        self._app: App = app
+        self._extension = extension
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope[PEER] = None
+        scope.setdefault("extensions", {})["tls"] = self._extension
+        await self._app(scope, receive, send)
+
+
+def _half_life(tls: SpiffeContext, peer: VerifiedIdentity) -> datetime:
+    now = tls.clock()
+    ends = [peer.valid_until, *([tls.svid.not_after] if tls.svid is not None else [])]
+    return now + (min(ends) - now) / 2
+
+
+def _closing(send: Send) -> Send:
+    async def closing(message: Any) -> None:
+        if message["type"] == "http.response.start":
+            message = {**message, "headers": [*message.get("headers", ()), _CLOSE]}
+        await send(message)
+
+    return closing
+
+
+def _tls_extension(tls: ssl.SSLObject, peer: VerifiedIdentity | None) -> dict[str, Any]:
+    """What the ASGI TLS extension asks for (asgiref, specs/tls)."""
+    cipher = tls.cipher()
+    return {
+        "server_cert": None,
+        "client_cert_chain": [ssl.DER_cert_to_PEM_cert(der) for der in peer.chain] if peer is not None else [],
+        "client_cert_name": None,
+        "client_cert_error": None,
+        "tls_version": _VERSIONS.get(tls.version() or ""),
+        "cipher_suite": _CIPHER_SUITES.get(cipher[0]) if cipher is not None else None,
+    }
