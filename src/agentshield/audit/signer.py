@@ -5,7 +5,7 @@ whoever can write to the store, but not to the signer, can neither shorten the l
 """
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, Self
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -115,7 +115,7 @@ class InProcessSigner:
         self._signer = signer
 
     @classmethod
-    def generate(cls, *, origin: str) -> "InProcessSigner":
+    def generate(cls, *, origin: str) -> Self:
         """Make one with a new key and a memory that lasts as long as it does."""
         key = Ed25519PrivateKey.generate()
         return cls(CheckpointSigner(origin=origin, private_key=key, memory=ForgetfulMemory()))

@@ -207,7 +207,7 @@ def verify_proof(path: Path, key: Key) -> str:
     event = proof.get("event")
     verify_event(entry, proof.get("salt", ""), event, f"event {index}")
     if event is None:
-        return f"entry {index} is in the log of {size}; its event was erased"
+        return f"entry {index} is in the log of {size}; the file holds no event: erased, or kept from you"
     check(event["metadata"]["uid"] == proof["event_id"], "the event has another id")
     return f"event {proof['event_id']} is in the log, at index {index} of {size}"
 
@@ -284,7 +284,7 @@ def verify_directory(directory: Path, key: Key) -> str:
     check(next(lines, None) is None, "events.jsonl has more events than were signed for")
     check(tree.root() == root, "the entries do not hash to the signed root: altered, reordered, inserted or removed")
     verify_tiles(directory, hashes)
-    return f"{size} entries verified" + (f", {erased} events of them erased" if has_events else "; no events.jsonl")
+    return f"{size} entries verified" + (f", {size - erased} with their event" if has_events else "; no events.jsonl")
 
 
 def main() -> int:
