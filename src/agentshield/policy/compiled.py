@@ -15,7 +15,8 @@ from agentshield.policy.bundle import RULES_FILE, PolicyBundle, baseline_text, s
 from agentshield.policy.cedar_source import SourcePolicy, check_unique, read_policies
 from agentshield.policy.cedar_tree import can_fail
 from agentshield.policy.errors import InvalidPolicyError, Problem, RiskyPolicyError, TooManyPoliciesError
-from agentshield.policy.yaml_rules import compile_rules, read_rules
+from agentshield.policy.rule_compiler import compile_rules
+from agentshield.policy.yaml_rules import read_rules
 
 MAX_POLICIES: Final = 2_000
 

@@ -7,9 +7,9 @@ decision over the rest is the decision over all (`tests/unit/policy/test_slices.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 import cedarpy
 
@@ -54,11 +54,11 @@ class SliceIndex:
 
     def slice_for(self, request: Request) -> PolicySlice:
         """Return a set of policies that decides `request` as all of them would."""
-        entities = {entity.uid: entity for entity in request.entities}
-        if request.principal not in entities or request.resource not in entities:
+        known = {entity.uid for entity in request.entities}
+        if request.principal not in known or request.resource not in known:
             return self.everything  # policies that read the missing one fail, and that must be seen
         found: set[int] = set()
-        for key in _keys_of_request(request, entities):
+        for key in RequestKeys.of(request):
             found.update(self._by_key.get(key, ()))
         return self._slice(tuple(sorted(found)))
 
@@ -89,25 +89,57 @@ def qualified(uid: EntityUid) -> Uid:
     return NAMESPACE + uid.type, uid.id
 
 
-def _keys_of_policy(scope: Scope) -> Iterable[_Key]:
-    """A policy stands under one key for each action; `resource_agent` is used when the head names no resource."""
-    resource = scope.resource
-    if resource is None and scope.resource_agent is not None:
-        resource = _agent_key(scope.resource_agent)
+def _keys_of_policy(scope: Scope) -> Iterator[_Key]:
+    """A policy stands under one key for each action."""
     for action in (None,) if scope.actions is None else scope.actions:
-        yield scope.principal, action, resource
+        yield scope.principal, action, _resource_key(scope)
 
 
-def _keys_of_request(request: Request, entities: dict[EntityUid, Entity]) -> Iterable[_Key]:
-    principals: list[Uid | None] = [None, *map(qualified, ancestors(request.principal, entities))]
-    resources: list[Uid | None] = [None, *map(qualified, ancestors(request.resource, entities))]
-    agent: Any = entities[request.resource].attributes.get("agent")
-    if isinstance(agent, EntityUid):
-        resources.append(_agent_key(qualified(agent)))
-    for principal in principals:
-        for resource in resources:
-            yield principal, request.action, resource
-            yield principal, None, resource
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestKeys:
+    """All that a policy's head can name and this request meet."""
+
+    principals: frozenset[Uid]
+    action: str
+    resources: frozenset[Uid]
+
+    @classmethod
+    def of(cls, request: Request) -> "RequestKeys":
+        """Collect them from what `request` says and what its entities say about it."""
+        entities = {entity.uid: entity for entity in request.entities}
+        resources = set(map(qualified, ancestors(request.resource, entities)))
+        resource = entities.get(request.resource)
+        agent = resource.attributes.get("agent") if resource is not None else None
+        if isinstance(agent, EntityUid):
+            resources.add(_agent_key(qualified(agent)))
+        return cls(
+            principals=frozenset(map(qualified, ancestors(request.principal, entities))),
+            action=request.action,
+            resources=frozenset(resources),
+        )
+
+    def __iter__(self) -> Iterator[_Key]:
+        """Yield every key under which a policy may stand that applies."""
+        for principal in (None, *self.principals):
+            for resource in (None, *self.resources):
+                yield principal, self.action, resource
+                yield principal, None, resource
+
+    def misfits(self, scope: Scope) -> int:
+        """Count which of principal, action and resource `scope` asks to be another."""
+        resource = _resource_key(scope)
+        return (
+            (scope.principal is not None and scope.principal not in self.principals)
+            + (scope.actions is not None and self.action not in scope.actions)
+            + (resource is not None and resource not in self.resources)
+        )
+
+
+def _resource_key(scope: Scope) -> Uid | None:
+    """`resource_agent` is used when the head names no resource."""
+    if scope.resource is None and scope.resource_agent is not None:
+        return _agent_key(scope.resource_agent)
+    return scope.resource
 
 
 def _agent_key(agent: Uid) -> Uid:

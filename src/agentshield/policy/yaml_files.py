@@ -1,7 +1,7 @@
 """YAML as policies are written in it: no key twice, and an unknown key is an error that names the nearest known one."""
 
 import difflib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from typing import Any
 
 import yaml
@@ -9,71 +9,136 @@ import yaml
 from agentshield.policy.errors import InvalidRuleError, Problem
 
 
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """`SafeLoader` that refuses a key twice; YAML's readers silently let the last one win."""
+class YamlMapping(dict[str, Any]):
+    """A mapping of a YAML file that knows where it stands, so that what is wrong in it can be found."""
+
+    def __init__(self, members: dict[str, Any], *, file: str, line: int, lines: dict[str, int]) -> None:
+        super().__init__(members)
+        self.file = file
+        self.line = line
+        self._lines = lines
+
+    def refused(self, message: str, *, key: str | None = None) -> InvalidRuleError:
+        """Return the error for something wrong here, at the line of `key` if that is given and there."""
+        line = self.line if key is None else self._lines.get(key, self.line)
+        return InvalidRuleError([Problem(file=self.file, line=line, message=message)])
+
+    def check_keys(self, known: Collection[str]) -> None:
+        """Refuse a key nobody reads: an ignored security setting is worse than none.
+
+        Raises:
+            InvalidRuleError: the key, and the nearest known one.
+        """
+        for key in self:
+            if key not in known:
+                near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+                meant = f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join(sorted(known))}"
+                raise self.refused(f"unknown key {key[:40]!r}{meant}", key=key)
+
+    def text(self, key: str) -> str | None:
+        """Read a text, or None where there is none.
+
+        Raises:
+            InvalidRuleError: something else.
+        """
+        value = self.get(key)
+        if value is None or (isinstance(value, str) and value):
+            return value
+        raise self.refused(f"{key} must be text, not {value!r:.40}", key=key)
+
+    def texts(self, key: str, *, least: int = 0) -> tuple[str, ...]:
+        """Read a text, or a list of texts.
+
+        Raises:
+            InvalidRuleError: something else, an empty list, or fewer than `least`.
+        """
+        value = self.get(key)
+        if value is None and not least:
+            return ()
+        values = [value] if isinstance(value, str) else value
+        if not isinstance(values, list) or not values or not all(isinstance(each, str) and each for each in values):
+            raise self.refused(f"{key} must be a text or a list of texts", key=key)
+        return tuple(values)
+
+    def mapping(self, key: str) -> "YamlMapping":
+        """Read a mapping inside this one, empty where there is none.
+
+        Raises:
+            InvalidRuleError: something else.
+        """
+        value = self.get(key)
+        if value is None:
+            return YamlMapping({}, file=self.file, line=self.line, lines={})
+        if not isinstance(value, YamlMapping):
+            raise self.refused(f"{key} must be a mapping", key=key)
+        return value
+
+    def mappings(self, key: str, *, of: str) -> "tuple[YamlMapping, ...]":
+        """Read a list of mappings, empty where there is none; `of` says what each is, for the error.
+
+        Raises:
+            InvalidRuleError: something else.
+        """
+        value = self.get(key)
+        if value is None:
+            return ()
+        if not isinstance(value, list):
+            raise self.refused(f"{key} must be a list", key=key)
+        for number, each in enumerate(value, start=1):
+            if not isinstance(each, YamlMapping):
+                raise self.refused(f"{key}, item {number}: expected {of}", key=key)
+        return tuple(value)
 
 
-def _mapping(loader: _UniqueKeyLoader, node: yaml.MappingNode) -> dict[Any, Any]:
-    keys = [loader.construct_object(key, deep=True) for key, _ in node.value]
-    for index, key in enumerate(keys):
-        if key in keys[:index]:
-            raise yaml.constructor.ConstructorError(
-                problem=f"key {key!r} stands twice", problem_mark=node.value[index][0].start_mark
-            )
-    return loader.construct_mapping(node, deep=True)
-
-
-_UniqueKeyLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
-
-
-def load_yaml(text: str, *, file: str) -> dict[str, Any]:
+def load_yaml(text: str, *, file: str) -> YamlMapping:
     """Read a YAML mapping.
 
     Raises:
-        InvalidRuleError: not YAML, not a mapping, or a key twice; the message gives the line.
+        InvalidRuleError: not YAML, not a mapping, a key twice or not a text; the message gives the line.
     """
+    loader = _Loader(text)
+    loader.file = file
     try:
-        value = yaml.load(text, _UniqueKeyLoader)  # noqa: S506  a SafeLoader
-    except (yaml.YAMLError, RecursionError, TypeError) as error:
+        value = loader.get_single_data()
+    except (yaml.YAMLError, RecursionError, TypeError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
         line = mark.line + 1 if mark is not None else 0
         problem = Problem(file=file, line=line, message=getattr(error, "problem", None) or "not YAML")
         raise InvalidRuleError([problem]) from error
+    finally:
+        loader.dispose()
     if value is None:
-        return {}
-    if not isinstance(value, dict):
-        raise refused(file, f"expected a mapping at the top, not a {type(value).__name__}")
+        return YamlMapping({}, file=file, line=0, lines={})
+    if not isinstance(value, YamlMapping):
+        problem = Problem(file=file, line=1, message=f"expected a mapping at the top, not a {type(value).__name__}")
+        raise InvalidRuleError([problem])
     return value
 
 
-def check_keys(members: Mapping[Any, Any], known: Collection[str], *, where: str) -> None:
-    """Refuse a key nobody reads: an ignored security setting is worse than none.
+class _Loader(yaml.SafeLoader):
+    """`SafeLoader` that refuses a key twice, where YAML's readers silently let the last one win."""
 
-    Raises:
-        InvalidRuleError: the key, and the nearest known one.
-    """
-    for key in members:
-        if key not in known:
-            near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.5)
-            meant = f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join(sorted(known))}"
-            raise refused(where, f"unknown key {str(key)[:40]!r}{meant}")
+    file = ""
 
-
-def text_list(members: Mapping[str, Any], key: str, *, where: str, required: bool = False) -> tuple[str, ...]:
-    """Read a text, or a list of texts.
-
-    Raises:
-        InvalidRuleError: something else, an empty list, or nothing where it is required.
-    """
-    value = members.get(key)
-    if value is None and not required:
-        return ()
-    values = [value] if isinstance(value, str) else value
-    if not isinstance(values, list) or not values or not all(isinstance(each, str) and each for each in values):
-        raise refused(where, f"{key} must be a text or a list of texts")
-    return tuple(values)
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        """Refuse aliases: a rule says what it says where it stands."""
+        if self.check_event(yaml.AliasEvent):
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            raise yaml.composer.ComposerError(problem="aliases (*name) are not read here", problem_mark=mark)
+        return super().compose_node(parent, index)
 
 
-def refused(where: str, message: str) -> InvalidRuleError:
-    """Make the error for something wrong in one place of a file."""
-    return InvalidRuleError([Problem(file=where, line=0, message=message)])
+def _mapping(loader: _Loader, node: yaml.MappingNode) -> YamlMapping:
+    members: dict[str, Any] = {}
+    lines: dict[str, int] = {}
+    for key_node, value_node in node.value:
+        key = loader.construct_object(key_node, deep=True)
+        if not isinstance(key, str) or key in members:
+            problem = f"key {key!r} stands twice" if isinstance(key, str) else f"key {key!r} is not text"
+            raise yaml.constructor.ConstructorError(problem=problem, problem_mark=key_node.start_mark)
+        members[key] = loader.construct_object(value_node, deep=True)
+        lines[key] = key_node.start_mark.line + 1
+    return YamlMapping(members, file=loader.file, line=node.start_mark.line + 1, lines=lines)
+
+
+_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
