@@ -81,8 +81,10 @@ class ChangeFeed:
         listener = self._events.listen(self.poke)
         try:
             while True:
+                # Not wait_for: on Python 3.11 it can lose a cancellation that comes together with the poke.
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._poked.wait(), self._look_interval.total_seconds())
+                    async with asyncio.timeout(self._look_interval.total_seconds()):
+                        await self._poked.wait()
                 self._poked.clear()
                 try:
                     await self.catch_up()

@@ -41,7 +41,8 @@ class Enforcement:
                 if snapshot is not None:
                     yield snapshot
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(bell.wait(), renewal)
+                    async with asyncio.timeout(renewal):
+                        await bell.wait()
                 bell.clear()
         finally:
             self._bells.discard(bell)
