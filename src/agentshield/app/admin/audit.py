@@ -35,14 +35,15 @@ async def show(request: Request) -> Response:
 
 
 async def show_decision(request: Request) -> Response:
-    """Give the call that a decision id belongs to, and what would allow it."""
-    wanted = request.path_params["id"]
-    for event in await context_of(request).audit.search(EventQuery(event=EventName.CALL_DECIDED, limit=10_000)):
-        call = call_of(event)
-        if call is not None and call["decision_id"] == wanted:
-            remedy = await remedy_for(request, call) if call["decision"] != "allow" else {}
-            return JSONResponse({**call, "event_id": event.event_id, "index": event.index, "now": remedy})
-    raise NotFoundError(f"no decision {wanted[:64]!a} is in the audit log", hint="agentshield audit search")
+    """Give the call that a decision id belongs to, and what would allow it now. The id is the event's."""
+    event = await context_of(request).events.get(request.path_params["id"])
+    call = call_of(event)
+    if call is None:
+        raise NotFoundError(
+            f"event {event.event_id} is a {event.name}, not a decision", hint="agentshield audit search"
+        )
+    remedy = await remedy_for(request, call) if call["decision"] != "allow" else {}
+    return JSONResponse({**call, "event_id": event.event_id, "index": event.index, "now": remedy})
 
 
 async def tail(request: Request) -> Response:

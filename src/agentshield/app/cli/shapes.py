@@ -173,6 +173,8 @@ EVENT = Shape(
     ),
 )
 
+CALL = Shape("Call", "decision_id", (Column("STATUS", "status"),))
+
 CHECKPOINT = Shape(
     "Checkpoint",
     "root",
