@@ -26,6 +26,7 @@ _MAX_DNS_NAMES: Final = 32
 _ENTRY_ID = re.compile(r"[A-Za-z0-9._-]{1,255}")
 _DNS_LABEL = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)")
 _AGENT_NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,61}[a-z0-9])?")
+_TOKEN = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,254}")
 _SKILL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,127}")
 
 
@@ -115,11 +116,19 @@ class AttestedNode:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JoinToken:
-    """A secret that attests one node, once. `agent_id` is an extra SPIFFE ID (an alias) the node shall have."""
+    """A secret that attests one node, once. `agent_id` is an extra SPIFFE ID (an alias) the node shall have.
+
+    Raises:
+        InvalidInputError: the value cannot be the last part of a SPIFFE ID, which it will be, as in SPIRE.
+    """
 
     value: str = field(repr=False)
     expires_at: datetime
     agent_id: SpiffeId | None = None
+
+    def __post_init__(self) -> None:
+        if not is_join_token(self.value):
+            raise InvalidInputError("a join token may hold 1 to 255 of A-Z, a-z, 0-9, '.', '_' and '-', no '.' first")
 
     @classmethod
     def generate(cls, *, expires_at: datetime, agent_id: SpiffeId | None = None) -> Self:
@@ -201,6 +210,11 @@ def agent_id(trust_domain: TrustDomain, name: str) -> SpiffeId:
         return SpiffeId.of(trust_domain, f"/agents/{name}")
     except InvalidInputError as error:
         raise InvalidAgentError(f"agent name {name[:64]!a} cannot be part of a SPIFFE ID") from error
+
+
+def is_join_token(text: str) -> bool:
+    """Whether the text could be a join token at all."""
+    return _TOKEN.fullmatch(text) is not None
 
 
 def token_digest(value: str) -> str:

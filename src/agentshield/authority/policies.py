@@ -30,7 +30,7 @@ class Policies:
         """Check a policy set and make it the active one. Activating the active one again changes nothing.
 
         Raises:
-            InvalidInputError: it does not load, so the one before stays active.
+            InvalidPolicyError: it does not load, so the one before stays active.
             RevisionConflictError: somebody else activated another at the same moment.
         """
         enforced = self._as_enforced(bundle)

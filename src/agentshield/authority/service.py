@@ -12,7 +12,6 @@ from typing import Final, Self
 from agentshield.audit.events import AuditEvent, JoinTokenCreated
 from agentshield.audit.log import AuditSink, Receipt
 from agentshield.authority.agents import AgentRequest, Agents
-from agentshield.authority.attestation.join_token import node_id as node_id_of
 from agentshield.authority.auditing import record
 from agentshield.authority.authorities import AuthorityRecord
 from agentshield.authority.ca import CertificateAuthority
@@ -166,9 +165,7 @@ class AuthorityService:
         token = JoinToken.generate(expires_at=at + ttl, agent_id=agent_id)
         if value is not None:
             token = JoinToken(value=value, expires_at=at + ttl, agent_id=agent_id)
-        node = node_id_of(self.settings.trust_domain, token)
         event = JoinTokenCreated(at=at, by=by, fingerprint=token.digest[:16], expires_at=token.expires_at)
-        assert node.is_workload
         await record(self._sink, event)
         await self._store.join_tokens.create(token)
         return token
@@ -330,7 +327,7 @@ class AuthorityService:
     # Policy and enforcement
 
     async def activate_policy(self, bundle: PolicyBundle, *, by: str = LOCAL_ADMIN) -> PolicyVersion:
-        """Check a policy set and make it the active one. Raises: InvalidInputError; the one before stays active."""
+        """Check a policy set and make it the active one. Raises: InvalidPolicyError; the one before stays."""
         version = await self._policies.activate(bundle, by=by)
         await self.feed.catch_up()
         return version

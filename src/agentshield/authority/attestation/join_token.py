@@ -1,19 +1,16 @@
 """Node attestation by join token: a secret that an operator carries to the node, good for one node, once."""
 
-import re
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
 from agentshield.authority.errors import JoinTokenError
-from agentshield.authority.model import NODE_PREFIX, JoinToken
+from agentshield.authority.model import NODE_PREFIX, JoinToken, is_join_token
 from agentshield.authority.selectors import Selector
 from agentshield.authority.store import JoinTokenStore
 from agentshield.identity.spiffe_id import SpiffeId, TrustDomain
 
 ATTESTATION_TYPE: Final = "join_token"
-
-_TOKEN = re.compile(rb"[A-Za-z0-9._-]{1,255}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,14 +25,15 @@ class NodeProof:
 
 
 async def attest(payload: bytes, tokens: JoinTokenStore, trust_domain: TrustDomain, *, at: datetime) -> NodeProof:
-    """Spend a join token (spire.md 2.4: the payload is the token, which becomes part of the node's ID).
+    """Spend a join token: the payload is the token, which becomes part of the node's ID, as in SPIRE.
 
     Raises:
         JoinTokenError: there is no such token, it was used, or it has expired. The answer does not say which.
     """
-    if not _TOKEN.fullmatch(payload):  # (1) it becomes part of a SPIFFE ID
+    value = payload.decode("ascii", errors="replace")
+    if not is_join_token(value):  # (1) it becomes part of a SPIFFE ID
         raise _refused()
-    token = await tokens.take(payload.decode())  # (2) gone before anything else is looked at: no second try
+    token = await tokens.take(value)  # (2) gone before anything else is looked at: no second try
     if token is None or at >= token.expires_at:  # (3)
         raise _refused()
     return NodeProof(
