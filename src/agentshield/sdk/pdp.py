@@ -5,33 +5,42 @@ and the standing of every agent, under a lease. Nothing the caller says about it
 its SVID, its facts from our registry.
 """
 
-import json
-import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from typing import Any, Final, Self
+from datetime import datetime
+from time import perf_counter_ns
+from typing import Final
 
-from agentshield.errors import InvalidInputError
 from agentshield.identity.spiffe_id import SpiffeId, TrustDomain
-from agentshield.identity.strict_json import parse_json_object
 from agentshield.identity.verify import VerifiedIdentity
-from agentshield.policy.bundle import PolicyBundle
+from agentshield.policy import calls
+from agentshield.policy.calls import INVOKE, plain_context
 from agentshield.policy.cedar import CedarEngine
-from agentshield.policy.engine import (
-    Decision,
-    Effect,
-    Entity,
-    EntityUid,
-    PolicyEngine,
-    Request,
-    Value,
-)
+from agentshield.policy.engine import Decision, Effect, Entity, EntityUid, PolicyEngine, Request, Value
+from agentshield.policy.explanation import Explanation
+from agentshield.sdk.enforcement_snapshot import AgentFacts, EnforcementSnapshot, InvalidSnapshotError
 from agentshield.signals.lease import Lease
 from agentshield.signals.standing import AgentStanding, Standing
 from agentshield.uuid7 import uuid7_text
 
-INVOKE: Final = "invoke"
+__all__ = [
+    "AGENT_LOCKED",
+    "AGENT_SUSPENDED",
+    "AGENT_UNKNOWN",
+    "IDENTITY_EXPIRED",
+    "INVOKE",
+    "NO_POLICY",
+    "STALE_LEASE",
+    "AgentFacts",
+    "EnforcementSnapshot",
+    "InvalidSnapshotError",
+    "Pdp",
+    "agent_uid",
+    "call_entities",
+    "call_request",
+    "local_agent",
+    "plain_context",
+    "skill_uid",
+]
 
 # Reasons of ours, for when no policy was asked. Stable: the audit log and `explain` carry them.
 NO_POLICY: Final = "no-policy"
@@ -42,77 +51,7 @@ AGENT_LOCKED: Final = "agent-locked"
 IDENTITY_EXPIRED: Final = "identity-expired"
 
 _NOT_IN_GOOD_STANDING: Final = {Standing.SUSPENDED: AGENT_SUSPENDED, Standing.LOCKED: AGENT_LOCKED}
-_UNASSESSED: Final = "low"
 _MOST_ENTITY_SETS: Final = 8_192
-
-
-class InvalidSnapshotError(InvalidInputError):
-    """Bytes that are not an enforcement snapshot."""
-
-    code = "invalid_snapshot"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AgentFacts:
-    """What the registry knows about an agent. `skills` gives the risk of each skill that was assessed."""
-
-    spiffe_id: SpiffeId
-    name: str
-    status: str = Standing.ACTIVE.value
-    owner: str = ""
-    groups: tuple[str, ...] = ()
-    risk: str = _UNASSESSED
-    skills: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EnforcementSnapshot:
-    """All that an enforcement point decides by. `version` is the change feed's; it never goes back."""
-
-    version: int
-    issued_at: datetime
-    lease: timedelta
-    bundle: PolicyBundle
-    agents: tuple[AgentFacts, ...] = ()
-
-    def standing(self) -> AgentStanding:
-        """Who is in good standing, by this snapshot."""
-        return AgentStanding(
-            epoch=self.version, agents={str(agent.spiffe_id): Standing(agent.status) for agent in self.agents}
-        )
-
-    def to_json(self) -> bytes:
-        """Write what travels from the authority to every enforcement point."""
-        return json.dumps(
-            {
-                "version": self.version,
-                "issued_at": self.issued_at.timestamp(),
-                "lease_seconds": self.lease.total_seconds(),
-                "policy": dict(self.bundle.files),
-                "trust_domain": self.bundle.trust_domain,
-                "agents": [_agent_members(agent) for agent in self.agents],
-            },
-            separators=(",", ":"),
-        ).encode()
-
-    @classmethod
-    def from_json(cls, data: bytes) -> Self:
-        """Read what `to_json` wrote.
-
-        Raises:
-            InvalidSnapshotError: it did not.
-        """
-        members = parse_json_object(data, what="enforcement snapshot", error=InvalidSnapshotError)
-        try:
-            return cls(
-                version=int(members["version"]),
-                issued_at=datetime.fromtimestamp(members["issued_at"], UTC),
-                lease=timedelta(seconds=members["lease_seconds"]),
-                bundle=PolicyBundle.from_files(members["policy"], trust_domain=members["trust_domain"]),
-                agents=tuple(_agent_facts(each) for each in members["agents"]),
-            )
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
-            raise InvalidSnapshotError(f"enforcement snapshot has no usable {error}") from error
 
 
 class Pdp:
@@ -138,11 +77,12 @@ class Pdp:
             RolledBackStandingError: it is older than the one we hold.
             InvalidPolicyError: its policy set does not load. The one before stays, until its lease ends.
         """
+        held = self._snapshot
         standing = self._standing.succeeded_by(snapshot.standing())
-        if self._snapshot is None or snapshot.bundle.digest != self._snapshot.bundle.digest:
+        if held is None or snapshot.bundle.digest != held.bundle.digest:
             self._engine.load(snapshot.bundle)
         self._standing = standing
-        if self._snapshot is None or snapshot.agents != self._snapshot.agents:
+        if held is None or (snapshot.agents, snapshot.federated) != (held.agents, held.federated):
             self._agents = {agent.spiffe_id: agent for agent in snapshot.agents}
             self._entities = {}
         self._snapshot = snapshot
@@ -158,14 +98,30 @@ class Pdp:
     ) -> Decision:
         """May `caller` have `callee` do `action`? Never raises: what goes wrong is a DENY with a reason.
 
-        `action` names a skill of the callee, such as "hello". `context` adds to, and never replaces, what is known
-        about the call.
+        `action` names a skill of the callee, such as "hello". `context` adds what was verified about the call (scopes,
+        delegation, task, approval); what the caller's proof says is written over it.
         """
-        started = time.perf_counter()
+        started = perf_counter_ns()
         refusal = self._refusal(caller, callee, at)
         if refusal is not None:
             return self._denied(refusal, at, started)
         return self._engine.decide(self.request(caller, action, callee=callee, context=context, at=at))
+
+    def explain(
+        self,
+        caller: VerifiedIdentity,
+        action: str,
+        *,
+        callee: SpiffeId,
+        context: Mapping[str, Value] | None = None,
+        at: datetime,
+    ) -> Explanation:
+        """Decide as `decide` does, and say why and what would change it. Never raises either."""
+        started = perf_counter_ns()
+        refusal = self._refusal(caller, callee, at)
+        if refusal is not None:
+            return Explanation(decision=self._denied(refusal, at, started))
+        return self._engine.explain(self.request(caller, action, callee=callee, context=context, at=at))
 
     def request(
         self,
@@ -176,13 +132,13 @@ class Pdp:
         context: Mapping[str, Value] | None = None,
         at: datetime,
     ) -> Request:
-        """Put the question as the policy engine understands it."""
+        """Put the question as the policy engine understands it; both agents are known to be in good standing."""
         return Request(
-            principal=agent_uid(caller.spiffe_id),
-            action=INVOKE,
-            resource=skill_uid(callee, action),
-            context={**(context or {}), **_call_context(caller, at)},
-            entities=self._entities_of(caller.spiffe_id, callee, action),
+            agent_uid(caller.spiffe_id),
+            INVOKE,
+            skill_uid(callee, action),
+            _call_context(caller, context or {}, at),
+            self._entities_of(caller.spiffe_id, callee, action),
         )
 
     def _entities_of(self, caller: SpiffeId, callee: SpiffeId, action: str) -> tuple[Entity, ...]:
@@ -191,7 +147,8 @@ class Pdp:
         if known is None:
             if len(self._entities) >= _MOST_ENTITY_SETS:
                 self._entities.clear()
-            known = self._entities[key] = call_entities(self._agents[caller], action, callee=self._agents[callee])
+            facts = self._agents.get(caller) or AgentFacts.of_foreign(caller)
+            known = self._entities[key] = call_entities(facts, action, callee=self._agents[callee])
         return known
 
     def _refusal(self, caller: VerifiedIdentity, callee: SpiffeId, at: datetime) -> str | None:
@@ -204,13 +161,21 @@ class Pdp:
             return IDENTITY_EXPIRED
         for party in (caller.spiffe_id, callee):
             standing = self._standing.find(str(party))
-            if standing is None:
+            if standing is None and not self._is_federated(party, callee):
                 return AGENT_UNKNOWN
-            if standing is not Standing.ACTIVE:
+            if standing in _NOT_IN_GOOD_STANDING:
                 return _NOT_IN_GOOD_STANDING[standing]
         return None
 
-    def _denied(self, reason: str, at: datetime, started: float) -> Decision:
+    def _is_federated(self, agent: SpiffeId, callee: SpiffeId) -> bool:
+        """Whether `agent`, of whom we hold no facts, is vouched for by another trust domain that we were told of.
+
+        Never one of the callee's own: those are registered here or they are nobody.
+        """
+        domain = agent.trust_domain
+        return self._snapshot is not None and domain != callee.trust_domain and domain in self._snapshot.federated
+
+    def _denied(self, reason: str, at: datetime, started: int) -> Decision:
         return Decision(
             effect=Effect.DENY,
             reasons=(reason,),
@@ -219,44 +184,18 @@ class Pdp:
             requestable=None,
             evaluation_id=uuid7_text(at),
             bundle_digest=self._snapshot.bundle.digest if self._snapshot is not None else "",
-            duration_us=(time.perf_counter() - started) * 1e6,
+            duration_us=(perf_counter_ns() - started) / 1_000,
         )
 
 
 def call_request(caller: AgentFacts, action: str, *, callee: AgentFacts, context: Mapping[str, Value]) -> Request:
     """Ask whether `caller` may invoke the skill `action` of `callee`; for `policy check`, where nobody calls."""
-    return Request(
-        principal=agent_uid(caller.spiffe_id),
-        action=INVOKE,
-        resource=skill_uid(callee.spiffe_id, action),
-        context=context,
-        entities=call_entities(caller, action, callee=callee),
-    )
+    return calls.call_request(caller.as_party(), action, callee=callee.as_party(), context=context)
 
 
 def call_entities(caller: AgentFacts, action: str, *, callee: AgentFacts) -> tuple[Entity, ...]:
     """The facts that a call is decided by: both agents, what they belong to, and the skill."""
-    skill = Entity(
-        uid=skill_uid(callee.spiffe_id, action),
-        attributes={
-            "agent": agent_uid(callee.spiffe_id),
-            "name": action,
-            "risk": callee.skills.get(action, _UNASSESSED),
-        },
-    )
-    distinct = {entity.uid: entity for entity in (*_agent_entities(caller), *_agent_entities(callee), skill)}
-    return tuple(distinct.values())
-
-
-def plain_context(at: datetime) -> dict[str, Value]:
-    """The context of a direct call over mTLS with a fresh SVID, as `policy check` supposes it."""
-    return {
-        "scopes": [],
-        "delegation": {"depth": 0, "chain": []},
-        "credential": {"kind": "x509-svid", "bound": True, "ageSeconds": 0, "lifetimeSeconds": 3600},
-        "channel": {"mutual": True, "pop": True, "tls13": True},
-        "now": at,
-    }
+    return calls.call_entities(caller.as_party(), action, callee=callee.as_party())
 
 
 def agent_uid(spiffe_id: SpiffeId) -> EntityUid:
@@ -266,61 +205,36 @@ def agent_uid(spiffe_id: SpiffeId) -> EntityUid:
 
 def skill_uid(callee: SpiffeId, action: str) -> EntityUid:
     """A skill's name in policies: skills of two agents never share one."""
-    return EntityUid("Skill", f"{callee}#{action}")
-
-
-def _call_context(caller: VerifiedIdentity, at: datetime) -> dict[str, Value]:
-    """What the proof itself says; written over whatever else the context has."""
-    proved_by_key = caller.proof == "x509-svid"
-    begun = caller.not_before or at
-    context = plain_context(at)
-    context["credential"] = {
-        "kind": caller.proof,
-        "bound": proved_by_key,
-        "ageSeconds": max(0, int((at - begun).total_seconds())),
-        "lifetimeSeconds": max(0, int((caller.valid_until - begun).total_seconds())),
-    }
-    context["channel"] = {"mutual": proved_by_key, "pop": proved_by_key}
-    return context
-
-
-def _agent_entities(agent: AgentFacts) -> tuple[Entity, ...]:
-    domain = EntityUid("TrustDomain", agent.spiffe_id.trust_domain.name)
-    groups = tuple(EntityUid("AgentGroup", group) for group in agent.groups)
-    attributes: dict[str, Value] = {"name": agent.name, "status": agent.status, "risk": agent.risk}
-    if agent.owner:
-        attributes["owner"] = agent.owner
-    return (
-        Entity(agent_uid(agent.spiffe_id), attributes, (*groups, domain)),
-        *(Entity(group, {}, (domain,)) for group in groups),
-        Entity(domain, {}),
-    )
-
-
-def _agent_members(agent: AgentFacts) -> dict[str, Any]:
-    return {
-        "spiffe_id": str(agent.spiffe_id),
-        "name": agent.name,
-        "status": agent.status,
-        "owner": agent.owner,
-        "groups": list(agent.groups),
-        "risk": agent.risk,
-        "skills": dict(agent.skills),
-    }
-
-
-def _agent_facts(members: Mapping[str, Any]) -> AgentFacts:
-    return AgentFacts(
-        spiffe_id=SpiffeId.parse(members["spiffe_id"]),
-        name=str(members["name"]),
-        status=Standing(members["status"]).value,
-        owner=str(members["owner"]),
-        groups=tuple(map(str, members["groups"])),
-        risk=str(members["risk"]),
-        skills={str(skill): str(risk) for skill, risk in members["skills"].items()},
-    )
+    return calls.skill_uid(str(callee), action)
 
 
 def local_agent(trust_domain: TrustDomain, name: str) -> SpiffeId:
     """The SPIFFE ID of the agent that is called `name` in `trust_domain`; a whole SPIFFE ID names itself."""
     return SpiffeId.parse(name) if name.startswith("spiffe://") else SpiffeId.of(trust_domain, f"/agents/{name}")
+
+
+def _call_context(caller: VerifiedIdentity, given: Mapping[str, Value], at: datetime) -> dict[str, Value]:
+    """What the proof itself says is written over what was given; scopes and delegation are none unless given."""
+    proved_by_key = caller.proof == "x509-svid"
+    begun = caller.not_before or at
+    return {
+        "scopes": [],
+        "delegation": {"depth": 0, "chain": []},
+        **given,
+        "credential": {
+            "kind": caller.proof,
+            "bound": proved_by_key,
+            "ageSeconds": max(0, int((at - begun).total_seconds())),
+            "lifetimeSeconds": max(0, int((caller.valid_until - begun).total_seconds())),
+        },
+        "channel": _channel(given.get("channel"), proved_by_key=proved_by_key),
+        "now": at,
+    }
+
+
+def _channel(given: Value, *, proved_by_key: bool) -> dict[str, Value]:
+    """`tls13` is the server's to know; whether the peer proved a key is the proof's."""
+    channel: dict[str, Value] = {"mutual": proved_by_key, "pop": proved_by_key}
+    if isinstance(given, Mapping) and "tls13" in given:
+        channel["tls13"] = given["tls13"]
+    return channel
