@@ -14,7 +14,7 @@ from typing import Any, Final
 from agentshield.errors import AgentShieldError
 from agentshield.identity.errors import PeerNotAllowedError
 from agentshield.identity.verify import VerifiedIdentity
-from agentshield.policy.engine import Decision, Effect
+from agentshield.policy.engine import Effect
 from agentshield.sdk.authorizers import Authorizer, Expected, authorizer_for
 from agentshield.sdk.caller import Caller
 from agentshield.sdk.errors import CallDeniedError, CallerUnknownError, DecisionUnrecordedError
@@ -22,7 +22,6 @@ from agentshield.sdk.problems import Problem, problem_for
 from agentshield.sdk.shared_shield import close_shared_shield, open_shared_shield
 from agentshield.sdk.shield import Shield
 from agentshield.sdk.tls import ClientCertificates
-from agentshield.uuid7 import uuid7
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -65,7 +64,7 @@ async def authorized_caller(scope: Mapping[str, Any], action: str, resource: str
         raise CallerUnknownError("this application is not behind ShieldMiddleware")
     visit.is_decided = True
     skill = action if resource is None else f"{action}:{resource}"
-    visit.caller = await visit.shield.require(skill, visit.peer, trace=visit.trace)
+    visit.caller = await visit.shield.decisions.require(skill, visit.peer, trace=visit.trace)
     return visit.caller
 
 
@@ -128,7 +127,7 @@ class ShieldMiddleware:
             raise CallerUnknownError(str(error)) from error
         visit = Visit(shield=shield, peer=peer, trace=_trace(scope))
         action = _action(scope)
-        if (reason := shield.cut_off(peer.spiffe_id)) is not None:
+        if (reason := shield.decisions.cut_off(peer.spiffe_id)) is not None:
             await decide_without_policy(visit, Effect.DENY, reason, action)
         if self._accept is not None:
             await self._decide_by_list(visit, self._accept, action)
@@ -185,7 +184,7 @@ class ShieldMiddleware:
     async def _callers_allowed(self, shield: Shield) -> str:
         if self._accept is not None:
             return str(self._accept)
-        allowed = await shield.allowed_callers(self.actions)
+        allowed = await shield.decisions.allowed_callers(self.actions)
         lines = [f"{', '.join(callers)} ({action})" for action, callers in allowed.items() if callers]
         return "; ".join(lines) or "none yet"
 
@@ -279,21 +278,10 @@ async def decide_without_policy(visit: Visit, effect: Effect, reason: str, actio
         CallDeniedError: it is.
         DecisionUnrecordedError: it is an allow, and the audit log has not got it.
     """
-    decision = Decision(
-        effect=effect,
-        reasons=(reason,),
-        errors=(),
-        obligations=(),
-        requestable=None,
-        evaluation_id=str(uuid7(visit.shield.clock())),
-        bundle_digest="",
-        duration_us=0.0,
-    )
     visit.is_decided = True
-    await visit.shield.record_decision(decision, visit.peer, action)
-    if effect is Effect.DENY:
-        raise CallDeniedError(visit.peer.spiffe_id, action, reason=reason, decision_id=decision.evaluation_id)
-    visit.caller = Caller(identity=visit.peer, record_id=decision.evaluation_id, trace=visit.trace)
+    visit.caller = await visit.shield.decisions.require_without_policy(
+        effect, reason, action, visit.peer, trace=visit.trace
+    )
 
 
 def _action(scope: Scope) -> str:

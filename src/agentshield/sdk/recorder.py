@@ -7,9 +7,9 @@ import asyncio
 import json
 import logging
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from agentshield.audit.event import AuditEvent
 from agentshield.audit.log import Receipt
@@ -112,17 +112,21 @@ class BackgroundRecorder:
 
     MOST_AT_ONCE: Final = 32
 
-    def __init__(self, sink: NodeRecorder | LoggingRecorder) -> None:
-        self._sink = sink
+    def __init__(self, record: Callable[[AuditEvent], Coroutine[Any, Any, object]]) -> None:
+        self._record = record
+        self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[object]] = set()
         self.dropped = 0
 
     def record(self, event: AuditEvent) -> None:
-        """Start recording `event`."""
+        """Start recording `event`; from any thread, since TLS servers may run in threads."""
+        self._loop.call_soon_threadsafe(self._start, event)
+
+    def _start(self, event: AuditEvent) -> None:
         if len(self._tasks) >= self.MOST_AT_ONCE:
             self.dropped += 1
             return
-        task: asyncio.Task[object] = asyncio.create_task(self._sink.record(event))
+        task: asyncio.Task[object] = asyncio.create_task(self._record(event))
         self._tasks.add(task)
         task.add_done_callback(self._done)
 

@@ -5,19 +5,18 @@ async with Shield.from_env() as me, me.client(expect="spiffe://acme.test/agents/
 """
 
 import contextlib
-import hashlib
 import os
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, Self, overload
 
 from agentshield.clock import Clock, system_clock
-from agentshield.errors import AgentShieldError, ConfigurationError
+from agentshield.errors import ConfigurationError
 from agentshield.identity.spiffe_id import SpiffeId
 from agentshield.identity.verify import VerifiedIdentity
 from agentshield.sdk.authorizers import Expected, authorizer_for
 from agentshield.sdk.endpoint import VARIABLE, Endpoint
-from agentshield.sdk.errors import CallDeniedError, DecisionUnrecordedError, SourceClosedError
+from agentshield.sdk.errors import SourceClosedError
 from agentshield.sdk.file_source import watch_directory
 from agentshield.sdk.sources import DEFAULT_WAIT, X509Source
 from agentshield.sdk.tls import ClientCertificates, SpiffeContext
@@ -32,9 +31,9 @@ if TYPE_CHECKING:
     from agentshield.identity.jwt_svid import JwtSvid
     from agentshield.policy.engine import Decision
     from agentshield.sdk.caller import Caller
-    from agentshield.sdk.enforcement import LocalEnforcement, LocalPolicy, NodeEnforcement, NoEnforcement
+    from agentshield.sdk.decisions import Decisions
+    from agentshield.sdk.enforcement import LocalPolicy
     from agentshield.sdk.jwt_source import JwtSource
-    from agentshield.sdk.recorder import BackgroundRecorder
     from agentshield.sdk.workload_api import WorkloadApiClient
 
 SVID_DIRECTORY_VARIABLE: Final = "AGENTSHIELD_SVID_DIR"
@@ -71,8 +70,7 @@ class Shield:
         self._api: WorkloadApiClient | None = None
         self._source: X509Source | None = None
         self._jwt: JwtSource | None = None
-        self._enforcement: NodeEnforcement | LocalEnforcement | NoEnforcement | None = None
-        self._background: BackgroundRecorder | None = None
+        self._decisions: Decisions | None = None
 
     @classmethod
     def from_env(cls, environment: Mapping[str, str] = os.environ, **options: Any) -> Self:
@@ -156,26 +154,26 @@ class Shield:
             feed = lambda: watch_directory(directory)  # noqa: E731  shorter than a def that needs its own docstring
         source = X509Source(feed, hint=self._hint, wait=self._wait)
         self._source = await stack.enter_async_context(source)
-        await self._open_services(stack)
+        await self._open_services(stack, source)
 
-    async def _open_services(self, stack: contextlib.AsyncExitStack) -> None:
+    async def _open_services(self, stack: contextlib.AsyncExitStack, source: X509Source) -> None:
+        from agentshield.sdk.decisions import Decisions
         from agentshield.sdk.enforcement import LocalEnforcement, NodeEnforcement, NoEnforcement
         from agentshield.sdk.jwt_source import JwtSource
-        from agentshield.sdk.recorder import BackgroundRecorder
 
+        enforcement: NodeEnforcement | LocalEnforcement | NoEnforcement
         if self._policy is not None:
-            self._enforcement = LocalEnforcement(self._policy)
+            enforcement = LocalEnforcement(self._policy)
         elif self._api is not None:
-            self._enforcement = NodeEnforcement(self._api)
+            enforcement = NodeEnforcement(self._api)
         else:
-            self._enforcement = NoEnforcement()
-        stack.push_async_callback(self._enforcement.aclose)
-        self._background = BackgroundRecorder(self._enforcement.recorder)
-        stack.push_async_callback(self._background.aclose)
+            enforcement = NoEnforcement()
+        self._decisions = Decisions(enforcement, source, self._clock)
+        stack.push_async_callback(self._decisions.aclose)
         if self._api is not None:
             self._jwt = JwtSource(self._api, clock=self._clock)
             stack.push_async_callback(self._jwt.aclose)
-            self._x509.subscribe(self._forget_tokens)
+            source.subscribe(self._forget_tokens)
 
     def _forget_tokens(self, context: X509Context) -> None:
         if not context.svids and self._jwt is not None:
@@ -288,9 +286,12 @@ class Shield:
         """
         self._x509.verifier.verify(peer.chain, at=self._clock())
 
-    def cut_off(self, spiffe_id: SpiffeId) -> str | None:
-        """Name the reason for which an agent may do nothing now ("agent-suspended"), if there is one."""
-        return self._decider.cut_off(spiffe_id)
+    @property
+    def decisions(self) -> "Decisions":
+        """What we let others do: policy, standing, and the way to the audit log."""
+        if self._decisions is None:
+            raise SourceClosedError("this Shield is not open: use it in `async with`")
+        return self._decisions
 
     async def decide(
         self, action: str, caller: "VerifiedIdentity | Caller", *, context: Mapping[str, Any] | None = None
@@ -303,60 +304,7 @@ class Shield:
             DecisionUnrecordedError: it would be an allow, and the audit log has not got it.
         """
         peer = caller if isinstance(caller, VerifiedIdentity) else caller.identity
-        await self._decider.ready(self._clock())
-        decision = self._decider.pdp.decide(peer, action, callee=self.spiffe_id, context=context, at=self._clock())
-        await self.record_decision(decision, peer, action)
-        return decision
-
-    async def require(
-        self,
-        action: str,
-        caller: VerifiedIdentity,
-        *,
-        context: Mapping[str, Any] | None = None,
-        trace: str | None = None,
-    ) -> "Caller":
-        """Decide as `decide`, and return the `Caller` who may.
-
-        Raises:
-            CallDeniedError: it may not.
-            DecisionUnrecordedError: as `decide`.
-        """
-        from agentshield.sdk.caller import Caller
-
-        decision = await self.decide(action, caller, context=context)
-        if not decision.is_allowed:
-            raise CallDeniedError(caller.spiffe_id, action, reason=decision.reason, decision_id=decision.evaluation_id)
-        return Caller(identity=caller, record_id=decision.evaluation_id, trace=trace)
-
-    async def record_decision(self, decision: "Decision", caller: VerifiedIdentity, action: str) -> None:
-        """Write a decision about a call to us to the audit log.
-
-        Raises:
-            DecisionUnrecordedError: it is an allow and was not recorded. A deny stands, recorded or not.
-        """
-        from agentshield.audit.call_events import CallDecided
-        from agentshield.audit.ocsf import Decision as Answer
-
-        event = CallDecided(
-            at=self._clock(),
-            event_id=decision.evaluation_id,
-            enforcement_point=str(self.spiffe_id),
-            caller=str(caller.spiffe_id),
-            callee=str(self.spiffe_id),
-            action="invoke",
-            skill=action,
-            decision=Answer(decision.effect.value),
-            reasons=decision.reasons or (decision.reason,),
-            evaluation_id=decision.evaluation_id,
-            bundle_digest=decision.bundle_digest,
-            duration_us=round(decision.duration_us),
-        )
-        try:
-            await self.record(event)
-        except DecisionUnrecordedError:
-            if decision.is_allowed:
-                raise
+        return await self.decisions.decide(action, peer, context=context)
 
     async def record(self, *events: "AuditEvent") -> "tuple[Receipt, ...]":
         """Write events to the audit log, and return once they are durable.
@@ -364,39 +312,12 @@ class Shield:
         Raises:
             DecisionUnrecordedError: they are not known to be.
         """
-        return await self._decider.recorder.record(*events)
-
-    async def allowed_callers(self, actions: Iterable[str]) -> Mapping[str, tuple[str, ...]]:
-        """Tell, for people to read, which agents policy lets do each of `actions` here."""
-        from agentshield.sdk.enforcement import allowed_callers
-
-        await self._decider.ready(self._clock())
-        return allowed_callers(self._decider, self.spiffe_id, actions, at=self._clock())
-
-    @property
-    def _decider(self) -> "NodeEnforcement | LocalEnforcement | NoEnforcement":
-        if self._enforcement is None:
-            raise SourceClosedError("this Shield is not open: use it in `async with`")
-        return self._enforcement
+        return await self.decisions.record(*events)
 
     def _peer_refused(self, chain: Sequence[bytes], error: Exception) -> None:
         """Leave a trace of who was turned away in the handshake."""
-        if self._background is None:
-            return
-        from agentshield.audit.call_events import PeerRefused
-
-        self._background.record(
-            PeerRefused(
-                at=self._clock(),
-                enforcement_point=str(self.spiffe_id),
-                service=str(self.spiffe_id),
-                peer=_claimed_name(chain),
-                proof="x509-svid",
-                fingerprint=hashlib.sha256(chain[0]).hexdigest() if chain else "",
-                reasons=(getattr(error, "code", "tls"),),
-                detail=str(error),
-            )
-        )
+        if self._decisions is not None:
+            self._decisions.peer_refused(chain, error)
 
 
 def _state_directory() -> Path:
@@ -412,13 +333,3 @@ async def _register(api: "WorkloadApiClient", name: str) -> None:
     from agentshield.sdk.launch import register_self
 
     await register_self(api, name)
-
-
-def _claimed_name(chain: Sequence[bytes]) -> str:
-    """The SPIFFE ID that a refused peer showed, for the log; nobody proved it."""
-    from agentshield.identity.x509_svid import check_leaf_profile, load_der_certificate
-
-    try:
-        return str(check_leaf_profile(load_der_certificate(chain[0]))) if chain else ""
-    except AgentShieldError:
-        return ""
