@@ -41,6 +41,7 @@ class World:
         )
         self.bundles = BundleSet.of(bundle)
         self.csr = make_csr(generate_private_key())
+        self.key = parse_csr(self.csr)
         self.chain = [self.issue()[0].public_bytes(Encoding.DER)]
         self.token = self.sign_token()
         self.verifier = X509SvidVerifier(self.bundles)
@@ -106,6 +107,9 @@ def operations(world):
         "verify": lambda: public_key.verify(signature, message, ECDSA),
         "issue": world.issue,
         "builder": world.issue_by_builder,
+        "leaf": lambda: world.issuer.issue_x509_svid(
+            PLANNER, world.key, not_before=world.now - timedelta(seconds=10), not_after=world.until
+        ),
         "x509": lambda: verify_x509_svid(world.chain, world.bundles, at=world.now),
         "cached": lambda: world.verifier.verify(world.chain, at=world.now),
         "sign jwt": world.sign_token,
@@ -119,7 +123,10 @@ def run():
     """Measure; under 10 s."""
     us = microseconds(operations(World()))
     limit = "ES256 in OpenSSL"
-    ours = "reading and writing DER, JSON and checks in Python"
+    ours = "DER, JSON and checks in Python"
+    library = "cryptography's path builder reads the issuer's key again each time"
+    # The goals were set where a bare verify took 75 us. The faster OpenSSL's, the dearer our constant part looks.
+    peers = "all three do one verify, which is most of it"
 
     def row(name, value, unit="", goal=None, bound_by=ours):
         return {"name": name, "value": value, "unit": unit, "goal": goal, "bound_by": bound_by}
@@ -129,11 +136,18 @@ def run():
         row("bare ES256 verify", us["verify"], "us", bound_by=limit),
         row("X509-SVID issued from a CSR", 1e6 / us["issue"], "/s", bound_by="one verify, one sign, DER"),
         row("… of the limit (verify + sign)", (us["verify"] + us["sign"]) / us["issue"], "", ">= 0.45"),
-        row("… against cryptography's builder", us["builder"] / us["issue"], "x", ">= 1.4"),
-        row("X509-SVID chain verified, in bare verifies", us["x509"] / us["verify"], "", "<= 1.6"),
+        row(
+            "… against cryptography's builder",
+            us["builder"] / us["issue"],
+            "x",
+            ">= 1.4",
+            "both check the request first, and we read back what we sign",
+        ),
+        row("leaf alone, of a bare sign", us["sign"] / us["leaf"], "", None, "reading back what was signed, in Python"),
+        row("X509-SVID chain verified, in bare verifies", us["x509"] / us["verify"], "", "<= 1.6", library),
         row("X509-SVID chain verified, cached", us["cached"], "us", "<= 5", "hashing the chain's bytes"),
         row("JWT-SVID signed, in bare signs", us["sign jwt"] / us["sign"], "x"),
         row("JWT-SVID verified, of a bare verify", us["verify"] / us["jwt"], "", ">= 0.88", limit),
-        row("… against PyJWT", us["pyjwt"] / us["jwt"], "x", ">= 1.7"),
-        row("… against joserfc", us["joserfc"] / us["jwt"], "x", ">= 1.4"),
+        row("… against PyJWT", us["pyjwt"] / us["jwt"], "x", ">= 1.7", peers),
+        row("… against joserfc", us["joserfc"] / us["jwt"], "x", ">= 1.4", peers),
     ]

@@ -96,7 +96,7 @@ def test_slip_01_a_draft_is_called_a_draft():
 
 
 def test_slip_02_one_hour_is_our_default_and_nobody_s_law(domain, forge, at):
-    """Peers may issue for longer: to refuse them in the name of a standard would be wrong, and to do so ourselves, too."""
+    """Peers may issue for longer: it would be wrong to refuse them in a standard's name, or to do so ourselves."""
     settings = AuthoritySettings(trust_domain=TrustDomain.parse("nextriad.ai"))
     assert settings.x509_svid_ttl <= timedelta(hours=1)
     assert settings.jwt_svid_ttl <= timedelta(hours=1)
