@@ -64,11 +64,13 @@ class Issuance:
         """
         self._check_own(spiffe_id)
         issuer = self._ca.x509_issuer(at)
+        lifetime = min(ttl, self._settings.longest_svid_ttl)
         chain = issuer.issue_x509_svid(
             spiffe_id,
             public_key,
-            not_before=at - BACKDATE,
-            not_after=at + min(ttl, self._settings.longest_svid_ttl),
+            # At most a quarter of what is ahead: else the half-life of a short SVID, when it is replaced, is past
+            not_before=at - min(BACKDATE, lifetime / 4),
+            not_after=at + lifetime,
             dns_names=dns_names,
         )
         try:
