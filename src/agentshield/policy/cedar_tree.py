@@ -69,7 +69,7 @@ def entities_named(policy: Tree) -> Iterator[Uid]:
             yield node["type"], node["id"]
 
 
-def scopes_named(policy: Tree) -> Iterator[str]:
+def texts_named(policy: Tree) -> Iterator[str]:
     """Yield every literal text in `policy`'s conditions: among them the scopes it asks for."""
     for condition in policy["conditions"]:
         for node in _nodes(condition["body"]):
