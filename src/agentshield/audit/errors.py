@@ -32,10 +32,16 @@ class DuplicateEventError(ConflictError):
         self.index = index
 
 
-class AuditUnavailableError(UnavailableError):
+class EventNotLoggedError(UnavailableError):
     """The event is not durably logged, so what it is about must not happen ("no log, no act")."""
 
-    code = "audit_unavailable"
+    code = "event_not_logged"
+
+
+class PublicationError(UnavailableError):
+    """Tiles or an export cannot be written; the log itself is not affected."""
+
+    code = "publication_unavailable"
 
 
 class SignerUnavailableError(UnavailableError):

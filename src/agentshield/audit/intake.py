@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from agentshield.audit.entry import SealedEvent
-from agentshield.audit.errors import AuditUnavailableError, DuplicateEventError, TamperedLogError
+from agentshield.audit.errors import DuplicateEventError, EventNotLoggedError, TamperedLogError
 from agentshield.audit.store import AuditStore, Stored
 from agentshield.errors import AgentShieldError
 
@@ -45,9 +45,9 @@ class Intake:
             UnavailableError: they are not known to be.
         """
         if self._is_closed:
-            raise AuditUnavailableError("the audit log is closed; nothing was logged")
+            raise EventNotLoggedError("the audit log is closed; nothing was logged")
         if self._waiting_events + len(events) > MAX_WAITING:
-            raise AuditUnavailableError(f"{self._waiting_events} events wait for the store already; nothing was logged")
+            raise EventNotLoggedError(f"{self._waiting_events} events wait for the store already; nothing was logged")
         waiting = _Waiting(events, asyncio.get_running_loop().create_future())
         self._waiting.append(waiting)
         self._waiting_events += len(events)
@@ -105,6 +105,6 @@ def _fail(batch: list[_Waiting], error: BaseException) -> None:
 def _failure(error: BaseException) -> AgentShieldError:
     if isinstance(error, TamperedLogError):
         return error
-    failure = AuditUnavailableError(f"the event is not logged: {error}", hint=getattr(error, "hint", None))
+    failure = EventNotLoggedError(f"the event is not logged: {error}", hint=getattr(error, "hint", None))
     failure.__cause__ = error
     return failure

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from agentshield.audit.checkpoint import CheckpointKey, SignedCheckpoint, verify_checkpoint
-from agentshield.audit.errors import AlteredTileError, AuditUnavailableError
+from agentshield.audit.errors import AlteredTileError, PublicationError
 from agentshield.audit.merkle import MerkleTree
 from agentshield.audit.store import AuditStore, LoggedEvent
 from agentshield.audit.tiles import CHECKPOINT_FILE, TILE_WIDTH, Tile, TileDirectory, check_tile, tile_content, tiles_of
@@ -34,7 +34,7 @@ async def publish(tiles: TileDirectory, store: AuditStore, tree: MerkleTree, sig
         await asyncio.to_thread(tiles.write_checkpoint, signed)
         await asyncio.to_thread(tiles.remove_partials, signed.size, since=since)
     except OSError as error:
-        raise AuditUnavailableError(
+        raise PublicationError(
             f"checkpoint {signed.size} cannot be published in {tiles.path}: {error.strerror}",
             hint="events are logged all the same; is the disk full?",
         ) from error

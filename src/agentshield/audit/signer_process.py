@@ -9,6 +9,7 @@ import resource
 import signal
 import socket
 from collections.abc import Mapping
+from contextlib import suppress
 from io import BufferedIOBase
 from pathlib import Path
 from typing import Any
@@ -32,13 +33,21 @@ def main() -> None:
     arguments = _arguments()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core dump would hold the key
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which still wants a last signature
-    with socket.socket(fileno=arguments.fd) as connection, connection.makefile("rwb") as stream:
-        try:
-            directory = SignerDirectory(arguments.directory)
-        except AgentShieldError as error:
-            stream.write(to_line(error_answer(error)))
-            return
-        serve(stream, CheckpointSigner(origin=arguments.origin, private_key=directory.private_key, memory=directory))
+    with (
+        suppress(BrokenPipeError, ConnectionResetError),  # the parent died while we had something to say
+        socket.socket(fileno=arguments.fd) as connection,
+        connection.makefile("rwb") as stream,
+    ):
+        _serve_from(stream, arguments.directory, arguments.origin)
+
+
+def _serve_from(stream: BufferedIOBase, path: Path, origin: str) -> None:
+    try:
+        directory = SignerDirectory(path)
+    except AgentShieldError as error:
+        stream.write(to_line(error_answer(error)))
+        return
+    serve(stream, CheckpointSigner(origin=origin, private_key=directory.private_key, memory=directory))
 
 
 def serve(stream: BufferedIOBase, signer: CheckpointSigner) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from agentshield.audit.entry import SealedEvent
-from agentshield.audit.errors import AuditUnavailableError, DuplicateEventError, SignerUnavailableError
+from agentshield.audit.errors import DuplicateEventError, EventNotLoggedError, PublicationError, SignerUnavailableError
 from agentshield.audit.events import CallDecided
 from agentshield.audit.log import AuditLog
 from agentshield.audit.merkle import TreeHead
@@ -151,7 +151,7 @@ async def test_a_locked_database_is_unavailable(tmp_path: Path, open_log: OpenLo
     try:
         with closing(sqlite3.connect(tmp_path / "audit.db", isolation_level=None)) as shell:
             shell.execute("BEGIN IMMEDIATE")
-            with pytest.raises(AuditUnavailableError, match="not logged"):
+            with pytest.raises(EventNotLoggedError, match="not logged"):
                 await log.append(make_event())
             shell.execute("ROLLBACK")
         assert (await log.append(make_event())).index == 0
@@ -210,7 +210,7 @@ async def test_a_failing_store_refuses_every_waiting_append(open_log: OpenLog, m
     log = await open_log(store)
     store.fails = "before"
     results = await asyncio.gather(*(log.append(make_event()) for _ in range(20)), return_exceptions=True)
-    assert all(isinstance(result, AuditUnavailableError) for result in results)
+    assert all(isinstance(result, EventNotLoggedError) for result in results)
     assert len({id(result) for result in results}) == 20
     store.fails = ""
     assert (await log.append(make_event())).index == 0
@@ -222,7 +222,7 @@ async def test_a_commit_of_unknown_outcome_is_refused_and_found_again(open_log: 
     log = await open_log(store)
     event = make_event()
     store.fails = "after"
-    with pytest.raises(AuditUnavailableError):
+    with pytest.raises(EventNotLoggedError):
         await log.append(event)
     store.fails = ""
     assert (await log.append(make_event())).index == 1
@@ -265,7 +265,7 @@ async def test_a_directory_that_cannot_be_written_does_not_stop_the_log(
     (tmp_path / "tiles/tile").rename(tmp_path / "tiles/away")
     (tmp_path / "tiles/tile").write_text("in the way")
     await log.append(make_event())
-    with pytest.raises(AuditUnavailableError, match="cannot be published"):
+    with pytest.raises(PublicationError, match="cannot be published"):
         await log.checkpoint()
     (tmp_path / "tiles/tile").unlink()
     (tmp_path / "tiles/away").rename(tmp_path / "tiles/tile")

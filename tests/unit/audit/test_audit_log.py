@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from agentshield.audit.errors import (
-    AuditUnavailableError,
     DuplicateEventError,
     EventNotFoundError,
+    EventNotLoggedError,
     InvalidProofError,
 )
 from agentshield.audit.events import AuditLost, CallDecided, Decision, PeerRefused
@@ -225,7 +225,7 @@ async def test_a_closed_log_takes_nothing(open_log: OpenLog, make_event: MakeEve
     """An event handed in during shutdown is refused, not lost."""
     log = await open_log(MemoryAuditStore())
     await log.close()
-    with pytest.raises(AuditUnavailableError, match="closed"):
+    with pytest.raises(EventNotLoggedError, match="closed"):
         await log.append(make_event())
 
 
@@ -241,7 +241,7 @@ async def test_a_flood_is_refused_not_held_in_memory(open_log: OpenLog, make_eve
     event = AuditLost(at=make_event().at, count=1)
     waiting = [asyncio.create_task(log.append_many([event] * 4000)) for _ in range(6)]
     results = await asyncio.gather(*waiting, return_exceptions=True)
-    assert sum(isinstance(result, AuditUnavailableError) for result in results) >= 1
+    assert sum(isinstance(result, EventNotLoggedError) for result in results) >= 1
     assert sum(isinstance(result, tuple) for result in results) >= 4
 
 
