@@ -5,9 +5,10 @@ what comes out is read back by `cryptography` and checked against the profile by
 the builder's work, extension by extension.
 """
 
+import hashlib
 import secrets
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Final
 
 from cryptography import x509
@@ -74,6 +75,7 @@ class LeafTemplate:
         Raises:
             InvalidSvidError: a DNS name that is not one.
         """
+        spki = public_key_to_spki(public_key)
         tbs = der(
             _SEQUENCE,
             _VERSION_3,
@@ -82,8 +84,8 @@ class LeafTemplate:
             self._issuer,
             der(_SEQUENCE, _time(not_before), _time(not_after)),
             _subject(dns_names) if dns_names else self._subject,
-            public_key_to_spki(public_key),
-            der(b"\xa3", der(_SEQUENCE, self._constant_extensions, *_own_extensions(spiffe_id, public_key, dns_names))),
+            spki,
+            der(b"\xa3", der(_SEQUENCE, self._constant_extensions, *_own_extensions(spiffe_id, spki, dns_names))),
         )
         signature = der(_SET_OF_BITS, b"\x00", self._signature_of(tbs))
         return x509.load_der_x509_certificate(der(_SEQUENCE, tbs, self._algorithm, signature))
@@ -109,10 +111,9 @@ def _serial_number() -> bytes:
 
 def _time(moment: datetime) -> bytes:
     """RFC 5280, 4.1.2.5: UTCTime until 2049, GeneralizedTime after; whole seconds, in UTC."""
-    moment = moment.astimezone(UTC)
-    if moment.year < 2050:
-        return der(_UTC_TIME, moment.strftime("%y%m%d%H%M%SZ").encode("ascii"))
-    return der(_TIME, moment.strftime("%Y%m%d%H%M%SZ").encode("ascii"))
+    year, month, day, hour, minute, second, *_ = moment.utctimetuple()
+    text = f"{year:04}{month:02}{day:02}{hour:02}{minute:02}{second:02}Z"
+    return der(_UTC_TIME, text[2:].encode()) if year < 2050 else der(_TIME, text.encode())
 
 
 def _subject(dns_names: Sequence[str]) -> bytes:
@@ -153,15 +154,27 @@ def _constant_extensions(authority: x509.Certificate) -> bytes:
     )
 
 
-def _own_extensions(spiffe_id: SpiffeId, public_key: PublicKey, dns_names: Sequence[str]) -> tuple[bytes, bytes]:
+def _own_extensions(spiffe_id: SpiffeId, spki: bytes, dns_names: Sequence[str]) -> tuple[bytes, bytes]:
     if len(dns_names) > MAX_DNS_NAMES:
         raise InvalidSvidError(f"X509-SVID would have {len(dns_names)} DNS names, at most {MAX_DNS_NAMES} are allowed")
     names = [der(_URI, str(spiffe_id).encode("ascii")), *(der(_DNS, _dns_name(name)) for name in dns_names)]
-    key_id = x509.SubjectKeyIdentifier.from_public_key(public_key).digest
     return (
-        _extension(_OID_SUBJECT_KEY_ID, der(_OCTETS, key_id)),
+        _extension(_OID_SUBJECT_KEY_ID, der(_OCTETS, _key_id(spki))),
         _extension(_OID_SUBJECT_ALT_NAME, der(_SEQUENCE, *names)),
     )
+
+
+def _key_id(spki: bytes) -> bytes:
+    """RFC 5280, 4.2.1.2 (1): SHA-1 of the key's bits, which follow the algorithm in a SubjectPublicKeyInfo."""
+    algorithm = _content_at(spki, 0)
+    bits = _content_at(spki, algorithm + 2 + spki[algorithm + 1]) + 1  # after the count of unused bits
+    return hashlib.sha1(spki[bits:], usedforsecurity=False).digest()
+
+
+def _content_at(data: bytes, start: int) -> int:
+    """Where the content of the DER value at `start` begins (X.690, 8.1.3)."""
+    first = data[start + 1]
+    return start + 2 + (first & 0x7F if first & 0x80 else 0)
 
 
 def _dns_name(name: str) -> bytes:
