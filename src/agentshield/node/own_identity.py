@@ -85,7 +85,8 @@ class OwnIdentity:
     async def _wait(self, *, until: datetime) -> None:
         seconds = min((until - self._clock()).total_seconds(), LOOK_SECONDS)
         try:
-            await asyncio.wait_for(self._look_now.wait(), max(seconds, 0.0))
+            async with asyncio.timeout(max(seconds, 0.0)):
+                await self._look_now.wait()
         except TimeoutError:
             return
         self._look_now.clear()

@@ -97,7 +97,9 @@ class X509Rotation:
             self._drop_expired()
             await self._replace(self._due(now=loop.time()))
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._cache.work_waits.wait(), self._sleep(now=loop.time()))
+                # Not `wait_for`: before Python 3.12 it can lose a cancellation that comes together with the event.
+                async with asyncio.timeout(self._sleep(now=loop.time())):
+                    await self._cache.work_waits.wait()
             if (drift := detector.jump(wall=self._clock(), monotonic=loop.time())) is not None:
                 log.warning("clock moved by %.0f s; SVIDs are checked at once", drift.total_seconds())
                 self._on_clock_jump()

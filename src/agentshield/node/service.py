@@ -1,8 +1,9 @@
 """The node agent: its parts put together, started and stopped as one."""
 
 import asyncio
-import contextlib
 import logging
+from collections.abc import Sequence
+from typing import Final
 
 from grpclib.health.check import ServiceStatus
 from grpclib.health.service import OVERALL, Health
@@ -30,6 +31,8 @@ from agentshield.node.workload_api import WorkloadApi
 from agentshield.node.workloads import Workloads
 
 log = logging.getLogger(__name__)
+
+_CANCEL_AGAIN: Final = 0.1  # seconds
 
 
 class NodeService:
@@ -79,12 +82,8 @@ class NodeService:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             done.pop().result()
         finally:
-            for task in tasks:
-                task.cancel()
-            for task in tasks:
-                with contextlib.suppress(asyncio.CancelledError, Exception):
-                    await task
             await self._server.stop()
+            await _ended(tasks)
             self._launches.close()
 
     def _connected(self) -> None:
@@ -105,3 +104,14 @@ class NodeService:
             max_connections=raise_descriptor_limit(),
             max_connections_per_user=self._settings.max_connections_per_user,
         )
+
+
+async def _ended(tasks: Sequence["asyncio.Task[None]"]) -> None:
+    """Cancel tasks until they hear it: grpclib can turn a cancellation into an error of the call it interrupted."""
+    while pending := [task for task in tasks if not task.done()]:
+        for task in pending:
+            task.cancel()
+        await asyncio.wait(pending, timeout=_CANCEL_AGAIN)
+    for task in tasks:
+        if not task.cancelled():
+            task.exception()  # the first one's was raised already; a later one's is of the ending itself
