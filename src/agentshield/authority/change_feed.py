@@ -90,6 +90,8 @@ class ChangeFeed:
                     await self.catch_up()
                 except AgentShieldError as error:
                     _log.warning("change feed could not be read, trying again: %s", error)
+                except Exception:  # a task that ended here would leave this replica deaf, unseen
+                    _log.exception("change feed could not be read, trying again")
         finally:
             await asyncio.to_thread(listener.close)
 

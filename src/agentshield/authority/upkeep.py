@@ -116,3 +116,5 @@ class Upkeep:
                 await self.tick()
             except AgentShieldError as error:
                 _log.warning("authority upkeep failed, trying again: %s", error)
+            except Exception:  # a task that ended here would leave the trust domain without rotation, unseen
+                _log.exception("authority upkeep failed, trying again")

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from pathlib import Path
 from typing import Literal, TypeVar
 
 from sqlalchemy import URL, Connection, make_url
@@ -75,6 +76,11 @@ class Database:
                 return job(connection)
         except DBAPIError as error:
             raise self.backend.fault(error) or error from error
+
+
+def sqlite_url(path: Path) -> str:
+    """Return the URL of a database file, whatever characters its path has."""
+    return URL.create("sqlite", database=str(path)).render_as_string()
 
 
 def open_database(url: str, *, lock_timeout: timedelta = _LOCK_TIMEOUT, readers: int = _READERS) -> Database:

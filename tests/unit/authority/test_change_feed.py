@@ -130,6 +130,27 @@ async def test_the_running_feed_survives_an_outage(feed_of, heard):
     assert heard == [1]
 
 
+async def test_the_running_feed_survives_a_subscriber_with_a_fault(feed_of, heard, caplog):
+    """A mistake in one subscriber must not end the task that all others depend on."""
+    events = ListedEvents()
+    feed = feed_of(_Listening(events))
+    faults = [ValueError("our own mistake")]
+
+    async def faulty(_changes: tuple[Change, ...]) -> None:
+        if faults:
+            raise faults.pop()
+
+    feed.subscribe(faulty)
+    await feed.start()
+    running = asyncio.create_task(feed.run())
+    events.positions.add(1)
+    await asyncio.sleep(0.2)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert heard == [1, 1]
+    assert "trying again" in caplog.text
+
+
 class _Listening:
     def __init__(self, events: ListedEvents) -> None:
         self.newest, self.after = events.newest, events.after

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection
 
-from agentshield.database.engine import open_database
+from agentshield.database.engine import open_database, sqlite_url
 from agentshield.database.errors import (
     DatabaseBusyError,
     DatabaseCorruptError,
@@ -112,6 +112,13 @@ def test_a_missing_directory_is_named(tmp_path: Path):
         open_database(f"sqlite:///{tmp_path}/absent/test.db")
 
 
+def test_a_path_with_marks_of_a_url_is_still_that_path(tmp_path: Path):
+    """A home directory called "50%?x=1 #a" must not end up as another file."""
+    path = tmp_path / "50%20?x=1 #a.db"
+    open_database(sqlite_url(path)).close()
+    assert path.exists()
+
+
 def test_a_symbolic_link_is_not_followed(tmp_path: Path):
     """A link planted in a shared directory would make us write the trust domain into somebody else's file."""
     (tmp_path / "test.db").symlink_to(tmp_path / "elsewhere")
@@ -129,7 +136,7 @@ def test_a_refused_url_does_not_show_its_password():
 
 _WRITER = """
 import asyncio, sys
-from agentshield.database.engine import open_database
+from agentshield.database.engine import open_database, sqlite_url
 async def main():
     database = open_database(sys.argv[1])
     create = "CREATE TABLE IF NOT EXISTS notes (id INTEGER PRIMARY KEY)"
