@@ -25,7 +25,7 @@ demo: setup ## two agents prove who they are, on this machine
 	@$(BIN)/agentshield demo
 
 test: setup ## the whole suite
-	@$(BIN)/python -m pytest -n auto tests
+	@$(BIN)/python -m pytest -n auto tests --ignore tests/interop
 
 check: setup ## lint, types, layers, dependencies
 	@$(BIN)/ruff check .
