@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Final, Self
+from typing import Final
 
 from agentshield.authority.errors import InvalidAgentError, InvalidEntryError
 from agentshield.authority.selectors import Selector, selector_set
@@ -130,10 +130,10 @@ class JoinToken:
         if not is_join_token(self.value):
             raise InvalidInputError("a join token may hold 1 to 255 of A-Z, a-z, 0-9, '.', '_' and '-', no '.' first")
 
-    @classmethod
-    def generate(cls, *, expires_at: datetime, agent_id: SpiffeId | None = None) -> Self:
-        """Make a token of 192 random bits, in characters that a SPIFFE ID may hold."""
-        return cls(value=secrets.token_hex(24), expires_at=expires_at, agent_id=agent_id)
+    @staticmethod
+    def draw() -> str:
+        """Draw 192 random bits, in characters that a SPIFFE ID may hold."""
+        return secrets.token_hex(24)
 
     @property
     def digest(self) -> str:
@@ -210,6 +210,11 @@ def agent_id(trust_domain: TrustDomain, name: str) -> SpiffeId:
         return SpiffeId.of(trust_domain, f"/agents/{name}")
     except InvalidInputError as error:
         raise InvalidAgentError(f"agent name {name[:64]!a} cannot be part of a SPIFFE ID") from error
+
+
+def is_reserved(spiffe_id: SpiffeId) -> bool:
+    """Whether the ID is one that only servers and node agents may have."""
+    return spiffe_id.path == RESERVED_PREFIX or spiffe_id.path.startswith(RESERVED_PREFIX + "/")
 
 
 def is_join_token(text: str) -> bool:

@@ -2,10 +2,10 @@
 
 import logging
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import uuid4
 
-from agentshield.audit.events import EntryChanged, NodeAttested, NodeChanged, NodeRefused
+from agentshield.audit.events import EntryChanged, JoinTokenCreated, NodeAttested, NodeChanged, NodeRefused
 from agentshield.audit.log import AuditSink
 from agentshield.authority.attestation import join_token
 from agentshield.authority.attestation.join_token import NodeProof
@@ -20,12 +20,20 @@ from agentshield.authority.errors import (
     NodeNotFoundError,
 )
 from agentshield.authority.issuance import Issuance, IssuedX509Svid
-from agentshield.authority.model import ANY_NODE, NODE_PREFIX, AttestedNode, RegistrationEntry, alias_selector
+from agentshield.authority.model import (
+    ANY_NODE,
+    NODE_PREFIX,
+    AttestedNode,
+    JoinToken,
+    RegistrationEntry,
+    alias_selector,
+    is_reserved,
+)
 from agentshield.authority.selectors import selector_set
 from agentshield.authority.settings import AuthoritySettings
 from agentshield.authority.store import Store
 from agentshield.clock import Clock
-from agentshield.errors import AgentShieldError
+from agentshield.errors import AgentShieldError, InvalidInputError
 from agentshield.identity.issue import parse_csr
 from agentshield.identity.keys import PublicKey
 from agentshield.identity.spiffe_id import SpiffeId
@@ -58,6 +66,22 @@ class Nodes:
         self._issuance = issuance
         self._sink = sink
         self._clock = clock
+
+    async def create_join_token(
+        self, ttl: timedelta, agent_id: SpiffeId | None, *, value: str | None, by: str
+    ) -> JoinToken:
+        """Make a join token. Raises: InvalidInputError, ForeignTrustDomainError."""
+        if ttl <= timedelta(0):
+            raise InvalidInputError(f"join token TTL is {ttl}, expected a positive duration")
+        if agent_id is not None:
+            self._check_extra_id(agent_id)
+        at = self._clock()
+        value = value if value is not None else JoinToken.draw()
+        token = JoinToken(value=value, expires_at=at + ttl, agent_id=agent_id)
+        event = JoinTokenCreated(at=at, by=by, fingerprint=token.digest[:16], expires_at=token.expires_at)
+        await record(self._sink, event)
+        await self._store.join_tokens.create(token)
+        return token
 
     async def attest(self, attestation_type: str, payload: bytes, csr: bytes) -> Attestation:
         """Find out which node this is, and give it an SVID.
@@ -154,6 +178,12 @@ class Nodes:
     async def note_version(self, node_id: SpiffeId, agent_version: str) -> None:
         """Note which software the node runs (PostStatus; at most 255 characters)."""
         await self._store.nodes.set_version(node_id, agent_version=agent_version[:255])
+
+    def _check_extra_id(self, agent_id: SpiffeId) -> None:
+        if not agent_id.member_of(self._settings.trust_domain):
+            raise ForeignTrustDomainError(f"{agent_id} is not of trust domain {self._settings.trust_domain}")
+        if is_reserved(agent_id) or not agent_id.is_workload:
+            raise InvalidInputError(f"{agent_id} cannot be an extra ID of a node: it is reserved, or has no path")
 
     async def _prove(self, attestation_type: str, payload: bytes, at: datetime) -> NodeProof:
         if attestation_type != join_token.ATTESTATION_TYPE:

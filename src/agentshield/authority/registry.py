@@ -22,6 +22,7 @@ from agentshield.authority.model import (
     AgentStatus,
     AttestedNode,
     RegistrationEntry,
+    is_reserved,
     server_id,
 )
 from agentshield.authority.settings import AuthoritySettings
@@ -215,8 +216,3 @@ class Registry:
             mark = ALL if self._index.carries_others(entry) else entry.entry_id
             for watch in self._watches:
                 watch.mark(mark)
-
-
-def is_reserved(spiffe_id: SpiffeId) -> bool:
-    """Whether the ID is one that only servers and node agents may have."""
-    return spiffe_id.path == RESERVED_PREFIX or spiffe_id.path.startswith(RESERVED_PREFIX + "/")

@@ -9,33 +9,30 @@ from datetime import timedelta
 from types import TracebackType
 from typing import Final, Self
 
-from agentshield.audit.events import AuditEvent, JoinTokenCreated
+from agentshield.audit.events import AuditEvent
 from agentshield.audit.log import AuditSink, Receipt
 from agentshield.authority.agents import AgentRequest, Agents
-from agentshield.authority.auditing import record
 from agentshield.authority.authorities import AuthorityRecord
 from agentshield.authority.ca import CertificateAuthority
 from agentshield.authority.change_feed import ChangeFeed
 from agentshield.authority.enforcement import Enforcement
 from agentshield.authority.entries import AuthorizedEntries, Entries
 from agentshield.authority.entry_filter import EntryFilter, EntryPage
-from agentshield.authority.errors import ForeignTrustDomainError
 from agentshield.authority.federation import Federation
 from agentshield.authority.issuance import Issuance, IssuedX509Svid
 from agentshield.authority.key_store import KeyStore
-from agentshield.authority.model import Agent, AttestedNode, JoinToken, PolicyVersion, RegistrationEntry, server_id
+from agentshield.authority.model import Agent, AttestedNode, JoinToken, PolicyVersion, RegistrationEntry
 from agentshield.authority.nodes import Attestation, Nodes
 from agentshield.authority.policies import Policies
-from agentshield.authority.registry import Registry, is_reserved
+from agentshield.authority.registry import Registry
 from agentshield.authority.settings import AuthoritySettings
 from agentshield.authority.store import Store
-from agentshield.authority.svids import Svids, X509Request, issued_x509_event
+from agentshield.authority.svids import Svids, X509Request
 from agentshield.authority.upkeep import Upkeep
 from agentshield.clock import Clock, system_clock
-from agentshield.errors import AgentShieldError, InvalidInputError
+from agentshield.errors import AgentShieldError
 from agentshield.identity.bundle import BundleSet, TrustBundle
 from agentshield.identity.jwt_svid import JwtSvid
-from agentshield.identity.keys import generate_private_key
 from agentshield.identity.spiffe_id import SpiffeId, TrustDomain
 from agentshield.identity.verify import VerifiedIdentity
 from agentshield.identity.x509_svid import X509Svid
@@ -157,18 +154,8 @@ class AuthorityService:
             InvalidInputError: a TTL that is not positive, a value that cannot be part of a SPIFFE ID, a reserved ID.
             ForeignTrustDomainError: the extra ID is of another trust domain.
         """
-        at = self._clock()
         ttl = self.settings.join_token_ttl if ttl is None else ttl
-        if ttl <= timedelta(0):
-            raise InvalidInputError(f"join token TTL is {ttl}, expected a positive duration")
-        self._check_extra_id(agent_id)
-        token = JoinToken.generate(expires_at=at + ttl, agent_id=agent_id)
-        if value is not None:
-            token = JoinToken(value=value, expires_at=at + ttl, agent_id=agent_id)
-        event = JoinTokenCreated(at=at, by=by, fingerprint=token.digest[:16], expires_at=token.expires_at)
-        await record(self._sink, event)
-        await self._store.join_tokens.create(token)
-        return token
+        return await self._nodes.create_join_token(ttl, agent_id, value=value, by=by)
 
     async def attest_node(self, attestation_type: str, payload: bytes, csr: bytes) -> Attestation:
         """Attest a node and give it an SVID. Raises: AttestationError, NodeBannedError, InvalidInputError."""
@@ -272,11 +259,7 @@ class AuthorityService:
 
     async def server_svid(self, *, dns_names: Sequence[str] = ()) -> X509Svid:
         """Issue the authority its own SVID, with a new key, for the port it serves nodes on."""
-        at, key = self._clock(), generate_private_key()
-        ttl, name = self.settings.node_svid_ttl, server_id(self.settings.trust_domain)
-        issued = self._issuance.x509_svid(name, key.public_key(), ttl=ttl, dns_names=dns_names, at=at)
-        await record(self._sink, issued_x509_event(issued, node=str(name), at=at))
-        return X509Svid.of(issued.chain, key)
+        return await self._svids.issue_to_server(dns_names)
 
     # Agents
 
@@ -359,11 +342,3 @@ class AuthorityService:
     async def record_events(self, *events: AuditEvent) -> tuple[Receipt, ...]:
         """Put on record what nodes and agents report; returns what the log answers."""
         return await self._sink.record(*events)
-
-    def _check_extra_id(self, agent_id: SpiffeId | None) -> None:
-        if agent_id is None:
-            return
-        if not agent_id.member_of(self.settings.trust_domain):
-            raise ForeignTrustDomainError(f"{agent_id} is not of trust domain {self.settings.trust_domain}")
-        if is_reserved(agent_id) or not agent_id.is_workload:
-            raise InvalidInputError(f"{agent_id} cannot be an extra ID of a node: it is reserved, or has no path")

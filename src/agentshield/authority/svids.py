@@ -12,7 +12,7 @@ from agentshield.audit.events import AuditEvent, SvidIssued, SvidRefused
 from agentshield.audit.log import AuditSink
 from agentshield.authority.auditing import record
 from agentshield.authority.issuance import Issuance, IssuedX509Svid
-from agentshield.authority.model import AttestedNode, RegistrationEntry
+from agentshield.authority.model import AttestedNode, RegistrationEntry, server_id
 from agentshield.authority.nodes import Nodes
 from agentshield.authority.registry import Registry
 from agentshield.authority.settings import AuthoritySettings
@@ -20,7 +20,9 @@ from agentshield.clock import Clock
 from agentshield.errors import AgentShieldError, InvalidInputError
 from agentshield.identity.issue import parse_csr
 from agentshield.identity.jwt_svid import JwtSvid
+from agentshield.identity.keys import generate_private_key
 from agentshield.identity.spiffe_id import SpiffeId
+from agentshield.identity.x509_svid import X509Svid
 
 MAX_BATCH: Final = 500  # SPIRE's own limit for BatchNewX509SVID
 
@@ -107,6 +109,14 @@ class Svids:
         await record(self._sink, issued)
         return replace(svid, hint=entry.hint or None)
 
+    async def issue_to_server(self, dns_names: Sequence[str]) -> X509Svid:
+        """Issue the authority its own SVID, with a new key. Raises: NoAuthorityError, AuditUnavailableError."""
+        at, key = self._clock(), generate_private_key()
+        ttl, name = self._settings.node_svid_ttl, server_id(self._settings.trust_domain)
+        issued = self._issuance.x509_svid(name, key.public_key(), ttl=ttl, dns_names=dns_names, at=at)
+        await record(self._sink, _issued(issued, node=str(name), at=at))
+        return X509Svid.of(issued.chain, key)
+
     def _try_x509(self, node: AttestedNode, request: X509Request, at: datetime) -> IssuedX509Svid | AgentShieldError:
         try:
             entry = self._registry.authorize(node, request.entry_id, at)
@@ -129,10 +139,10 @@ class Svids:
     ) -> AuditEvent:
         if isinstance(answer, AgentShieldError):
             return _refused("x509-svid", node, request.entry_id, answer, at)
-        return issued_x509_event(answer, node=str(node.spiffe_id), at=at)
+        return _issued(answer, node=str(node.spiffe_id), at=at)
 
 
-def issued_x509_event(svid: IssuedX509Svid, *, node: str, at: datetime) -> SvidIssued:
+def _issued(svid: IssuedX509Svid, *, node: str, at: datetime) -> SvidIssued:
     """Say on record what was issued; the fingerprint is SHA-256 over the leaf's DER."""
     return SvidIssued(
         at=at,

@@ -228,7 +228,9 @@ async def test_deleting_a_node_takes_its_alias_and_nothing_else(any_store, store
 
 async def test_a_join_token_is_taken_once_by_one_of_fifty(any_store):
     """SPIRE 1.14.6 fixed two nodes joining with one token: a thief who copies it must not get in beside the owner."""
-    token = JoinToken.generate(expires_at=NOW + timedelta(minutes=10), agent_id=SpiffeId.of(OURS, "/rack/1"))
+    token = JoinToken(
+        value=JoinToken.draw(), expires_at=NOW + timedelta(minutes=10), agent_id=SpiffeId.of(OURS, "/rack/1")
+    )
     await any_store.join_tokens.create(token)
     takers = await asyncio.gather(*(any_store.join_tokens.take(token.value) for _ in range(50)))
     assert [taken for taken in takers if taken is not None] == [token]
@@ -237,7 +239,7 @@ async def test_a_join_token_is_taken_once_by_one_of_fifty(any_store):
 
 async def test_a_join_token_is_found_by_its_value_only(any_store):
     """Neither a prefix nor the digest that lies in the database may spend a token."""
-    token = JoinToken.generate(expires_at=NOW + timedelta(minutes=10))
+    token = JoinToken(value=JoinToken.draw(), expires_at=NOW + timedelta(minutes=10))
     await any_store.join_tokens.create(token)
     with pytest.raises(RevisionConflictError):
         await any_store.join_tokens.create(token)
@@ -248,8 +250,8 @@ async def test_a_join_token_is_found_by_its_value_only(any_store):
 
 async def test_expired_join_tokens_are_pruned_and_others_kept(any_store):
     """Old secrets must not pile up."""
-    old = JoinToken.generate(expires_at=NOW)
-    young = JoinToken.generate(expires_at=NOW + timedelta(seconds=1))
+    old = JoinToken(value=JoinToken.draw(), expires_at=NOW)
+    young = JoinToken(value=JoinToken.draw(), expires_at=NOW + timedelta(seconds=1))
     await any_store.join_tokens.create(old)
     await any_store.join_tokens.create(young)
     await any_store.join_tokens.prune(at=NOW)
