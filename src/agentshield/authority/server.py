@@ -4,6 +4,7 @@ The accept loop is ours, so that addresses and connections are counted before an
 """
 
 import asyncio
+import contextlib
 import logging
 import os
 import socket
@@ -112,8 +113,9 @@ class NodeServer:
         self.push.stop()
         for each in list(self._connections):
             each.retire()
-        if self._serving:
-            await asyncio.wait(self._serving, timeout=self._limits.shutdown_grace if self._connections else 0)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._limits.shutdown_grace):
+                await asyncio.gather(*(each.ended() for each in list(self._connections)))
         for each in list(self._connections):
             each.abort()
             await each.ended()

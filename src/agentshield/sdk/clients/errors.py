@@ -38,7 +38,7 @@ class Refusal(IntEnum):
     MUST_REATTEST = PermissionDeniedDetails.AGENT_MUST_REATTEST
 
 
-_KNOWN_REFUSALS: Final = frozenset(Refusal)
+_KNOWN_REFUSALS: Final = frozenset(each.value for each in Refusal)
 
 
 class NodeRefusedError(AuthorizationError):
@@ -121,8 +121,8 @@ def our_errors(address: str) -> Iterator[None]:
 def error_of_call(error: GRPCError) -> AgentShieldError:
     """Return our error for a call that ended with a status other than OK."""
     for detail in error.details or ():
-        if isinstance(detail, PermissionDeniedDetails) and detail.reason in _KNOWN_REFUSALS:
-            return NodeRefusedError(error.message or "", Refusal(detail.reason))
+        if isinstance(detail, PermissionDeniedDetails) and int(detail.reason) in _KNOWN_REFUSALS:
+            return NodeRefusedError(error.message or "", Refusal(int(detail.reason)))
     return error_of_status(error.status, error.message or "")
 
 

@@ -14,7 +14,7 @@ from typing import Any, Final, cast
 
 from google.protobuf.message import DecodeError, Message
 from grpclib.config import Configuration
-from grpclib.const import Handler, Status
+from grpclib.const import Cardinality, Handler, Status
 from grpclib.encoding.proto import ProtoCodec
 from grpclib.events import _DispatchServerEvents
 from grpclib.exceptions import GRPCError
@@ -125,7 +125,7 @@ class _GuardedCalls(StreamTasks):
         on_flood: Callable[[], None],
         on_released: Callable[[], None],
     ) -> None:
-        super().__init__(dict(mapping), StrictCodec(), StatusDetailsCodec(), _DispatchServerEvents())
+        super().__init__(_Methods(mapping), StrictCodec(), StatusDetailsCodec(), _DispatchServerEvents())
         self._limits = limits
         self._on_flood = on_flood
         self._on_released = on_released
@@ -149,6 +149,19 @@ class _GuardedCalls(StreamTasks):
             self._on_flood()
         if stream in self._tasks:  # a stream that we refused has no task
             super().cancel(stream)
+
+
+async def _not_implemented(_: Stream[Any, Any]) -> None:
+    raise GRPCError(Status.UNIMPLEMENTED, "method not found")
+
+
+class _Methods(dict[str, Handler]):
+    """Methods by path. grpclib's own answer to an unknown path lacks a content type, and clients take it for noise."""
+
+    _UNKNOWN: Final = Handler(_not_implemented, Cardinality.STREAM_STREAM, None, None)
+
+    def get(self, path: str, default: Any = None) -> Any:  # noqa: ARG002
+        return super().get(path, self._UNKNOWN)
 
 
 class StrictCodec(ProtoCodec):
