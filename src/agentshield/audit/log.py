@@ -217,7 +217,7 @@ class AuditLog:
         return receipt
 
     async def verify(self) -> VerificationReport:
-        """Check the whole log: store, checkpoints, published tiles. Takes some 60 us an event.
+        """Check the whole log: store, checkpoints, published tiles. Takes some 50 us an event.
 
         Raises:
             TamperedLogError, CheckpointError: something is not as it was signed for; the error says what.

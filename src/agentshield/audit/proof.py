@@ -100,6 +100,15 @@ def verify_event(event: Mapping[str, Any], salt: bytes, entry: LogEntry, event_i
         AlteredEventError: one of these is not so.
     """
     entry.verify_opening(salt, canonical_json(event), f"event {event_id}")
+    verify_stated(event, entry, event_id)
+
+
+def verify_stated(event: Mapping[str, Any], entry: LogEntry, event_id: str) -> None:
+    """Check that class, time and id of an event are those it was logged with.
+
+    Raises:
+        AlteredEventError: one is not.
+    """
     stated = (event.get("class_uid"), event.get("time"), _event_id(event))
     if stated != (entry.class_uid, entry.time_ms, event_id):
         raise AlteredEventError(

@@ -88,9 +88,9 @@ class SqlAuditStore:
         wanted = sa.select(_events.idx, _events.entry).where(_events.idx.between(start, stop - 1)).order_by(_events.idx)
         rows = await self._all(wanted)
         for expected, row in enumerate(rows, start):
-            if row.idx != expected:
-                raise MissingEventError(f"no event at index {expected}; the next one is at {row.idx}")
-        return [bytes(row.entry) for row in rows]
+            if row[0] != expected:
+                raise MissingEventError(f"no event at index {expected}; the next one is at {row[0]}")
+        return [bytes(row[1]) for row in rows]
 
     async def read(self, start: int, limit: int) -> list[LoggedEvent]:
         """See AuditStore."""

@@ -16,7 +16,7 @@ from agentshield.audit.errors import (
 )
 from agentshield.audit.events import event_of
 from agentshield.audit.merkle import MerkleTree, TreeHead, leaf_hash
-from agentshield.audit.proof import verify_event
+from agentshield.audit.proof import verify_stated
 from agentshield.audit.store import NO_TERMS, AuditStore, LoggedEvent
 
 _CHUNK: Final = 2048
@@ -92,7 +92,7 @@ def _verify_event(event: LoggedEvent) -> bool:
     if ocsf is None or event.salt is None or event.body is None:
         raise AlteredEventError(f"{what} has a body or a salt, but not both")
     entry.verify_opening(event.salt, event.body, what)
-    verify_event(ocsf, event.salt, entry, event.event_id)
+    verify_stated(ocsf, entry, event.event_id)
     logged = event_of(ocsf)
     _check_row(what, "name", event.name, logged.name.value)
     _check_row(what, "search terms", event.terms, logged.index_terms())  # or a search would not find it
