@@ -52,7 +52,7 @@ class ProcessGoneError(NotFoundError):
 class AttestationFailedError(UnavailableError):
     """Every attestor failed, so that nothing is known about the caller."""
 
-    code = "attestation_failed"
+    code = "workload_attestation_failed"
 
 
 class NotSyncedError(UnavailableError):

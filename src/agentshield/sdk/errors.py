@@ -3,7 +3,6 @@
 import os
 
 from agentshield.errors import (
-    AgentShieldError,
     AuthenticationError,
     AuthorizationError,
     ConfigurationError,
@@ -51,7 +50,7 @@ class NotOfferedError(ConfigurationError):
     code = "not_offered"
 
 
-class SourceClosedError(AgentShieldError):
+class SourceClosedError(UnavailableError):
     """The shield or source was closed, or never opened."""
 
     code = "source_closed"

@@ -13,7 +13,7 @@ from agentshield.sdk.workload_api import DEFAULT_DEADLINE, FAULTS, WorkloadApiCl
 class LaunchRefusedError(NotFoundError):
     """The node agent has no such agent for this process."""
 
-    code = "launch_refused"
+    code = "agent_not_offered"
 
 
 async def register_self(api: WorkloadApiClient, agent: str) -> str:
