@@ -206,13 +206,17 @@ class SpiffeContext(ssl.SSLContext):
             self.authorize(peer)
         return peer
 
-    def _explain(self, chain: Sequence[bytes], refusal: ssl.SSLError) -> Exception:
-        """Find our own words for OpenSSL's refusal, such as which trust domain is unknown."""
-        try:
-            self._verifier.verify(chain, at=self.clock())
-        except AgentShieldError as error:
-            return error
-        return refusal
+    def _explain(self, chain: Sequence[bytes], refusal: ssl.SSLCertVerificationError) -> AgentShieldError:
+        """Find our own words for OpenSSL's refusal, such as which trust domain is unknown.
+
+        OpenSSL shows the chain of a server that it refused, and keeps that of a client to itself.
+        """
+        if chain:
+            try:
+                self._verifier.verify(chain, at=self.clock())
+            except AgentShieldError as error:
+                return error
+        return UntrustedSvidError(f"peer's certificate leads to no authority we trust ({refusal.verify_message})")
 
     def _refuse(self, chain: Sequence[bytes], error: Exception) -> ssl.SSLCertVerificationError:
         if self.on_refuse is not None:
