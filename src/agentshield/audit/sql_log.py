@@ -19,6 +19,8 @@ from agentshield.database.engine import Database
 
 metadata: Final = sa.MetaData()
 
+_Row = sa.Row[*tuple[Any, ...]]
+
 _RISING: Final = sa.BigInteger().with_variant(sa.Integer(), "sqlite")  # SQLite: the row's own number, no second tree
 
 audit_head: Final = sa.Table(
@@ -128,11 +130,11 @@ class SqlAuditStore:
         wanted = sa.select(columns.size, columns.note).where(columns.size > after).order_by(columns.size).limit(limit)
         return [(row.size, row.note) for row in await self._all(wanted)]
 
-    async def _all(self, statement: sa.Select[Any]) -> Sequence[sa.Row[Any]]:
-        fetch: Callable[[Connection], Sequence[sa.Row[Any]]] = lambda connection: connection.execute(statement).all()  # noqa: E731
+    async def _all(self, statement: sa.Select[*tuple[Any, ...]]) -> Sequence[_Row]:
+        fetch: Callable[[Connection], Sequence[_Row]] = lambda connection: connection.execute(statement).all()  # noqa: E731
         return await self._database.read(fetch)
 
-    async def _logged(self, statement: sa.Select[Any]) -> list[LoggedEvent]:
+    async def _logged(self, statement: sa.Select[*tuple[Any, ...]]) -> list[LoggedEvent]:
         return [_logged_event(row) for row in await self._all(statement)]
 
 
@@ -218,7 +220,7 @@ def _conditions(query: EventQuery) -> list[sa.ColumnElement[bool]]:
     return conditions
 
 
-def _logged_event(row: sa.Row[Any]) -> LoggedEvent:
+def _logged_event(row: _Row) -> LoggedEvent:
     return LoggedEvent(
         index=row.idx,
         event_id=row.event_id,
@@ -236,7 +238,7 @@ def _logged_event(row: sa.Row[Any]) -> LoggedEvent:
     )
 
 
-def _decision(row: sa.Row[Any]) -> Decision | None:
+def _decision(row: _Row) -> Decision | None:
     try:
         return None if row.decision is None else Decision(row.decision)
     except ValueError:
