@@ -7,6 +7,8 @@ peer in the scope, and connections end with the SVIDs they were opened with.
 
 import asyncio
 import logging
+import os
+import socket
 import ssl
 from datetime import datetime
 from typing import Any, Final
@@ -41,7 +43,6 @@ class ShieldProtocol(HttpToolsProtocol):
     """
 
     _upgrade: "asyncio.Task[None] | None" = None
-    _early: "list[bytes] | None" = None
     _end: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -49,48 +50,38 @@ class ShieldProtocol(HttpToolsProtocol):
         if transport.get_extra_info("ssl_object") is not None:
             self._secured(transport)
             return
-        self._early = []
-        transport.pause_reading()
-        self._upgrade = self.loop.create_task(self._start_tls(transport))
+        # Not `loop.start_tls`: uvloop begins to read when this method returns, whether paused or not, and a ClientHello
+        # that is read here never reaches the handshake. A copy of the descriptor keeps the connection; nobody has
+        # read from it.
+        accepted = socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno()))
+        transport.abort()
+        self._upgrade = self.loop.create_task(self._start_tls(accepted))
         self.tasks.add(self._upgrade)
         self._upgrade.add_done_callback(self.tasks.discard)
-
-    def data_received(self, data: bytes) -> None:
-        """Keep what arrives between the end of the handshake and our hearing of it."""
-        if self._early is not None:
-            self._early.append(data)
-            return
-        super().data_received(data)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop waiting for whatever this connection was waiting for."""
         if self._end is not None:
             self._end.cancel()
-        if self.transport is None:  # the handshake failed: uvicorn never saw the connection
+        if self.transport is None:  # the copied-from transport, or a failed handshake: uvicorn never saw either
             if self._upgrade is not None and exc is not None:
                 _log.debug("connection lost in the handshake: %s", exc)
             return
         super().connection_lost(exc)
 
-    async def _start_tls(self, transport: asyncio.Transport) -> None:
+    async def _start_tls(self, accepted: socket.socket) -> None:
         try:
+            accepted.setblocking(False)  # noqa: FBT003
             tls = await shared_server_tls()
-            secured = await self.loop.start_tls(
-                transport, self, tls, server_side=True, ssl_handshake_timeout=HANDSHAKE_TIMEOUT
+            await self.loop.connect_accepted_socket(
+                lambda: self, accepted, ssl=tls, ssl_handshake_timeout=HANDSHAKE_TIMEOUT
             )
         except AgentShieldError as error:  # ours to mend: without an identity nobody is served
             _log.error("connection closed: %s; hint: %s", error, error.hint)
-            transport.close()
+            accepted.close()
         except (OSError, TimeoutError) as error:  # the peer's: ssl.SSLError is an OSError
             _log.info("handshake failed: %s", error)
-            transport.close()
-        else:
-            if secured is None or secured.is_closing():
-                return
-            early, self._early = self._early or [], None
-            self._secured(secured)
-            for data in early:
-                self.data_received(data)
+            accepted.close()
 
     def _secured(self, transport: asyncio.Transport) -> None:
         super().connection_made(transport)
