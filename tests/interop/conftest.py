@@ -16,11 +16,31 @@ from pathlib import Path
 
 import pytest
 
+from agentshield.audit.events import AuditEvent
+from agentshield.audit.log import Receipt
+
 SPIRE = "github.com/spiffe/spire@v1.15.3"
 WHOAMI = Path(__file__).parent / "whoami"
 _BUILD_SECONDS = 1800
 
 Builder = Callable[[str, Callable[[Path], None]], Path]
+
+
+class ListedEvents:
+    """An audit log in a list."""
+
+    def __init__(self) -> None:
+        self.events: list[AuditEvent] = []
+
+    async def record(self, *events: AuditEvent) -> tuple[Receipt, ...]:
+        first = len(self.events)
+        self.events.extend(events)
+        return tuple(Receipt(index=first + n, event_id=event.event_id) for n, event in enumerate(events))
+
+
+@pytest.fixture
+def audit_log() -> ListedEvents:
+    return ListedEvents()
 
 
 @pytest.fixture(scope="session")

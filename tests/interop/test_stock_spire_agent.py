@@ -10,8 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from agentshield.audit.events import AuditEvent
-from agentshield.audit.log import Receipt
 from agentshield.authority.key_store import MemoryKeyStore
 from agentshield.authority.memory_store import memory_store
 from agentshield.authority.model import RegistrationEntry, all_nodes_id
@@ -45,18 +43,6 @@ plugins {{
 """
 
 
-class ListedEvents:
-    """An audit log in a list."""
-
-    def __init__(self) -> None:
-        self.events: list[AuditEvent] = []
-
-    async def record(self, *events: AuditEvent) -> tuple[Receipt, ...]:
-        first = len(self.events)
-        self.events.extend(events)
-        return tuple(Receipt(index=first + n, event_id=event.event_id) for n, event in enumerate(events))
-
-
 class RunningAgent:
     """A spire-agent's process, and what it logs."""
 
@@ -82,8 +68,8 @@ def settings() -> AuthoritySettings:
 
 
 @pytest.fixture
-async def authority(settings: AuthoritySettings) -> AsyncIterator[AuthorityService]:
-    async with AuthorityService(settings, memory_store(), MemoryKeyStore(), ListedEvents()) as service:
+async def authority(settings: AuthoritySettings, audit_log) -> AsyncIterator[AuthorityService]:
+    async with AuthorityService(settings, memory_store(), MemoryKeyStore(), audit_log) as service:
         yield service
 
 
