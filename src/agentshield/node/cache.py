@@ -64,6 +64,7 @@ class IdentityCache:
         self._problems: dict[str, AgentShieldError] = {}
         self._subscriptions: set[Subscription] = set()
         self._users: defaultdict[str, set[Subscription]] = defaultdict(set)
+        self._wanted: set[str] = set()
 
     def apply(self, update: EntriesUpdate, *, at: datetime) -> None:
         """Take over what the authority says, and wake those whom it concerns and nobody else."""
@@ -138,6 +139,15 @@ class IdentityCache:
         """The entries that somebody waits on, so that their SVIDs are kept fresh."""
         return tuple(self._users)
 
+    def take_wanted(self) -> tuple[str, ...]:
+        """The entries in use, and those that were asked for since the last call by somebody who did not wait."""
+        wanted, self._wanted = self._wanted, set()
+        return tuple(self._entries.keys() & wanted | self._users.keys())
+
+    def forget_problems(self) -> None:
+        """Nothing that went wrong before says anything about the next attempt."""
+        self._problems.clear()
+
     @contextmanager
     def subscribe(self, selectors: Selectors) -> Iterator[Subscription]:
         """Be told of changes that concern `selectors`, while in the context."""
@@ -207,6 +217,7 @@ class IdentityCache:
         subscription.entry_ids = frozenset(entry.id for entry in self.matching(subscription.selectors))
         for entry_id in subscription.entry_ids:
             if entry_id not in self._users:
+                self._wanted.add(entry_id)
                 self.work_waits.set()
             self._users[entry_id].add(subscription)
 

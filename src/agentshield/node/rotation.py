@@ -108,12 +108,13 @@ class X509Rotation:
         """Try again at once what failed while the authority could not be reached."""
         self._backoff.reset()
         self._retry_at.clear()
+        self._cache.forget_problems()
         self._cache.work_waits.set()
 
     def _due(self, *, now: float) -> list[str]:
         at, active = self._clock(), self._active()
         due = []
-        for entry_id in self._cache.used_ids:
+        for entry_id in self._cache.take_wanted():
             held = self._cache.find_svid(entry_id)
             if (held is None or must_replace(held, active, at=at)) and self._retry_at.get(entry_id, 0) <= now:
                 due.append(entry_id)

@@ -239,7 +239,7 @@ async def test_while_the_authority_is_down_cached_identities_are_served(authorit
                 assert await fetch(node) == "spiffe://example.test/agents/planner"
         await authority.agent("analyst")
         async with asyncio.timeout(20):
-            while len((await node.first(methods.FETCH_X509_SVID, m.X509SVIDRequest())).svids) < 2:  # noqa: ASYNC110
+            while len((await node.first(methods.FETCH_X509_SVID, m.X509SVIDRequest())).svids) < 2:
                 await asyncio.sleep(0.02)
 
 
