@@ -136,7 +136,7 @@ def _not_connected(error: httpx2.TransportError, request: CallRequest) -> AgentS
             f"nobody answers at {where}: {error}", hint="is the agent running? agentshield run --as …"
         )
     return failed(
-        f"{where} ended the connection: {error or type(error).__name__}",
+        f"{where} ended the connection: {str(error) or type(error).__name__}",
         code="connection_refused_by_peer",
         family="not_authorized",
         why="with TLS 1.3 a server that does not accept our certificate says so by closing",

@@ -1,7 +1,8 @@
 """The demo's agent that calls: a process of its own, told on stdin what to do, answering on stdout.
 
 One JSON object a line. `{"do": "call", "method": …, "url": …}` makes one request; `{"do": "rotate", "url": …,
-"seconds": …}` calls without pause until its certificate has been replaced.
+"seconds": …}` calls without pause until its certificate has been replaced. `{"do": "hoard"}` copies the certificate and
+key of the moment, as a program gone wrong would, and `{"do": "call", …, "with": "hoarded"}` calls with that copy.
 """
 
 import asyncio
@@ -14,18 +15,32 @@ import httpx2
 
 from agentshield import Shield
 from agentshield.identity.spiffe_id import SpiffeId
+from agentshield.sdk.authorizers import only
+from agentshield.sdk.http import async_client
 from agentshield.sdk.peer import peer_of
+from agentshield.sdk.tls import SpiffeContext
 
 
 async def main() -> None:
     """Do what each line of stdin says, until it ends."""
     async with Shield.from_env() as me:
         analyst = SpiffeId.of(me.spiffe_id.trust_domain, "/agents/analyst")
-        async with me.client(expect=analyst, timeout=10) as http:
+        hoarding = SpiffeContext.for_client(authorize=only(analyst))
+        async with (
+            me.client(expect=analyst, timeout=10) as http,
+            async_client(hoarding, flavor="httpx2", clock=me.clock, timeout=10) as hoarder,
+        ):
             _say({"ready": str(me.spiffe_id)})
             while line := await asyncio.to_thread(sys.stdin.readline):
                 task = json.loads(line)
-                _say(await (_rotate(me, http, task) if task["do"] == "rotate" else _call(http, task)))
+                match task["do"]:
+                    case "rotate":
+                        _say(await _rotate(me, http, task))
+                    case "hoard":
+                        hoarding.update(me.source.svid, me.source.bundles)
+                        _say({"expires_at": me.source.svid.not_after.isoformat()})
+                    case _:
+                        _say(await _call(hoarder if task.get("with") == "hoarded" else http, task))
 
 
 async def _call(http: httpx2.AsyncClient, task: dict[str, Any]) -> dict[str, Any]:

@@ -24,9 +24,9 @@ def main(port: int, stolen_name: str) -> None:
 
 def _forged(name: SpiffeId) -> X509Svid:
     now, key = system_clock(), generate_private_key()
-    period = {"not_before": now - timedelta(minutes=1), "not_after": now + timedelta(hours=1)}
-    authority = X509Issuer.self_signed(name.trust_domain, **period)
-    return X509Svid.of(authority.issue_x509_svid(name, key.public_key(), **period), key)
+    begin, end = now - timedelta(minutes=1), now + timedelta(hours=1)
+    authority = X509Issuer.self_signed(name.trust_domain, not_before=begin, not_after=end)
+    return X509Svid.of(authority.issue_x509_svid(name, key.public_key(), not_before=begin, not_after=end), key)
 
 
 def _attempt(port: int, svid: X509Svid) -> dict[str, object]:

@@ -128,17 +128,26 @@ class Story:
         )
 
     def _suspended(self) -> Step:
+        """Show both halves: the agent loses its identity, and a copy it kept of its valid certificate is refused."""
+        hoarded = self._planner.ask({"do": "hoard"})
         said = json.loads(self._stage.run("agent", "suspend", "planner", "-o", "json"))
-        answer = self._call("GET", "/portfolio")
+        answer = self._call("GET", "/portfolio", kept="hoarded")
         decision = self._decision_behind(answer)
         reason = ", ".join(decision.get("reasons", ()))
-        confirmed = f"{said['confirmed']} of {said['enforcement_points']}"
+        own = self._call("GET", "/portfolio")
+        is_refused = answer.get("status") == 403 and "error" in own
         return Step(
             name="suspended agent",
             expected="refused at its next request",
-            got="refused at its next request" if answer.get("status") == 403 else "answered",
-            evidence={**answer, "reason": reason, "enforcement_points_confirmed": confirmed},
-            row=("planner → analyst", _READ, "deny", f"{reason}, at its next request"),
+            got="refused at its next request" if is_refused else "answered",
+            evidence={
+                **answer,
+                "reason": reason,
+                "enforcement_points_confirmed": f"{said['confirmed']} of {said['enforcement_points']}",
+                "with_certificate_valid_until": hoarded["expires_at"],
+                "own_identity": own.get("error", "still there"),
+            },
+            row=("planner → analyst", _READ, "deny", f"{reason}, at its next request, with a certificate still valid"),
         )
 
     def _proved(self) -> Step:
@@ -176,8 +185,8 @@ class Story:
         done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)  # noqa: S603
         return done.returncode == 0, (done.stdout or done.stderr).strip()
 
-    def _call(self, method: str, path: str) -> dict[str, Any]:
-        return self._planner.ask({"do": "call", "method": method, "url": self._url(path)})
+    def _call(self, method: str, path: str, *, kept: str = "") -> dict[str, Any]:
+        return self._planner.ask({"do": "call", "method": method, "url": self._url(path), "with": kept})
 
     def _url(self, path: str) -> str:
         return f"https://localhost:{self._port}{path}"
