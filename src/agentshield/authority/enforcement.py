@@ -9,8 +9,9 @@ from agentshield.authority.settings import AuthoritySettings
 from agentshield.authority.store import Change, EnforcementFacts, Noun, PolicyStore
 from agentshield.clock import Clock
 from agentshield.policy.bundle import PolicyBundle
-from agentshield.sdk.pdp import AgentFacts, EnforcementSnapshot
+from agentshield.sdk.enforcement_snapshot import AgentFacts, EnforcementSnapshot
 
+_DECIDED_BY = frozenset({Noun.AGENT, Noun.POLICY, Noun.FEDERATED_BUNDLE})
 _RENEWALS_A_LEASE = 3  # one lost renewal must not stop anybody
 
 
@@ -49,7 +50,7 @@ class Enforcement:
 
     async def apply(self, changes: tuple[Change, ...]) -> None:
         """Take in what the change feed tells."""
-        if any(change.noun in (Noun.AGENT, Noun.POLICY) for change in changes):
+        if any(change.noun in _DECIDED_BY for change in changes):
             for bell in self._bells:
                 bell.set()
 
@@ -60,6 +61,7 @@ class Enforcement:
             lease=self._settings.enforcement_lease,
             bundle=PolicyBundle.from_files(policy.files, trust_domain=self._settings.trust_domain.name),
             agents=tuple(_facts(agent) for agent in facts.agents),
+            federated=facts.federated,
         )
 
 

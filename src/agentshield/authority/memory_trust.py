@@ -37,7 +37,10 @@ class MemoryPolicies(MemoryNoun):
         """Return agents, active policy set and version, as one transaction sees them."""
         agents = tuple(sorted(self._state.agents.values(), key=lambda agent: agent.name))
         policy = self._state.policies[-1] if self._state.policies else None
-        return EnforcementFacts(version=self._state.enforcement_version, agents=agents, policy=policy)
+        federated = tuple(sorted(self._state.bundles))
+        return EnforcementFacts(
+            version=self._state.enforcement_version, agents=agents, policy=policy, federated=federated
+        )
 
 
 class MemoryAuthorities(MemoryNoun):
@@ -95,12 +98,14 @@ class MemoryFederatedBundles(MemoryNoun):
     async def set(self, bundle: TrustBundle, *, at: datetime) -> None:
         """Add or replace a bundle."""
         self._state.bundles[bundle.trust_domain] = bundle
+        self._state.enforcement_version += 1
         self._state.note(Noun.FEDERATED_BUNDLE, bundle.trust_domain, at)
 
     async def delete(self, trust_domain: TrustDomain, *, at: datetime) -> None:
         """Forget a bundle."""
         if self._state.bundles.pop(trust_domain, None) is None:
             raise BundleNotFoundError(f"there is no bundle of trust domain {trust_domain}")
+        self._state.enforcement_version += 1
         self._state.note(Noun.FEDERATED_BUNDLE, trust_domain, at)
 
     async def all(self) -> tuple[TrustBundle, ...]:

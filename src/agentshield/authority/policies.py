@@ -12,7 +12,7 @@ from agentshield.authority.store import PolicyStore
 from agentshield.clock import Clock
 from agentshield.policy.bundle import PolicyBundle
 from agentshield.policy.cedar import CedarEngine
-from agentshield.sdk.pdp import EnforcementSnapshot
+from agentshield.sdk.enforcement_snapshot import EnforcementSnapshot
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 

@@ -37,7 +37,7 @@ from agentshield.identity.spiffe_id import SpiffeId, TrustDomain
 from agentshield.identity.verify import VerifiedIdentity
 from agentshield.identity.x509_svid import X509Svid
 from agentshield.policy.bundle import PolicyBundle
-from agentshield.sdk.pdp import EnforcementSnapshot
+from agentshield.sdk.enforcement_snapshot import EnforcementSnapshot
 
 LOCAL_ADMIN: Final = "local-admin"  # who the administrator's socket stands for, where nobody says better
 _EVERYTHING: Final = EntryFilter()

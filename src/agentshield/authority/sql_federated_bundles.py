@@ -5,7 +5,7 @@ from datetime import datetime
 from sqlalchemy import Connection, delete, insert, select
 
 from agentshield.authority.errors import BundleNotFoundError
-from agentshield.authority.sql_events import note
+from agentshield.authority.sql_events import Counter, bump, note
 from agentshield.authority.sql_schema import FEDERATED_BUNDLES
 from agentshield.authority.store import Noun
 from agentshield.database.engine import Database
@@ -26,7 +26,7 @@ class SqlFederatedBundles:
         def job(connection: Connection) -> None:
             connection.execute(delete(FEDERATED_BUNDLES).where(FEDERATED_BUNDLES.c.trust_domain == name))
             connection.execute(insert(FEDERATED_BUNDLES).values(trust_domain=name, document=document))
-            note(connection, Noun.FEDERATED_BUNDLE, name, at)
+            _changed(connection, name, at)
 
         await self._database.write(job)
 
@@ -37,7 +37,7 @@ class SqlFederatedBundles:
         def job(connection: Connection) -> None:
             if not connection.execute(gone).rowcount:
                 raise BundleNotFoundError(f"there is no bundle of trust domain {trust_domain}")
-            note(connection, Noun.FEDERATED_BUNDLE, trust_domain, at)
+            _changed(connection, trust_domain.name, at)
 
         await self._database.write(job)
 
@@ -46,3 +46,14 @@ class SqlFederatedBundles:
         rows = await self._database.read(lambda connection: connection.execute(select(FEDERATED_BUNDLES)).all())
         bundles = (TrustBundle.from_json(TrustDomain(row.trust_domain), row.document) for row in rows)
         return tuple(sorted(bundles, key=lambda bundle: bundle.trust_domain))
+
+
+def read_federated(connection: Connection) -> tuple[TrustDomain, ...]:
+    """Return the trust domains we hold bundles of, as one transaction sees them."""
+    names = connection.execute(select(FEDERATED_BUNDLES.c.trust_domain)).scalars()
+    return tuple(sorted(map(TrustDomain, names)))
+
+
+def _changed(connection: Connection, name: str, at: datetime) -> None:
+    bump(connection, Counter.ENFORCEMENT)  # enforcement points know callers of federated trust domains by the list
+    note(connection, Noun.FEDERATED_BUNDLE, name, at)

@@ -10,6 +10,7 @@ from agentshield.authority.errors import RevisionConflictError
 from agentshield.authority.model import PolicyVersion
 from agentshield.authority.sql_agents import read_agents
 from agentshield.authority.sql_events import Counter, bump, note, read_counter
+from agentshield.authority.sql_federated_bundles import read_federated
 from agentshield.authority.sql_schema import POLICIES
 from agentshield.authority.store import EnforcementFacts, Noun
 from agentshield.database.engine import Database
@@ -58,7 +59,12 @@ class SqlPolicies:
             version = read_counter(connection, Counter.ENFORCEMENT)
             row = connection.execute(_NEWEST_FIRST.limit(1)).one_or_none()
             policy = None if row is None else _version(row)
-            return EnforcementFacts(version=version, agents=read_agents(connection), policy=policy)
+            return EnforcementFacts(
+                version=version,
+                agents=read_agents(connection),
+                policy=policy,
+                federated=read_federated(connection),
+            )
 
         return await self._database.read(job)
 

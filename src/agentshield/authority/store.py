@@ -46,11 +46,12 @@ class Change:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnforcementFacts:
-    """Agents and the active policy set, read together. `version` rises with each change to either."""
+    """Agents, federated trust domains and the active policy set, read together. `version` rises with each change."""
 
     version: int
     agents: tuple[Agent, ...]
     policy: PolicyVersion | None
+    federated: tuple[TrustDomain, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,7 +154,7 @@ class PolicyStore(Protocol):
         """Return every policy set, newest first."""
 
     async def enforcement_facts(self) -> EnforcementFacts:
-        """Return agents and the active policy set in one snapshot."""
+        """Return agents, federated trust domains and the active policy set in one snapshot."""
 
 
 class AuthorityStore(Protocol):

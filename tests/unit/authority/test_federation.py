@@ -8,6 +8,7 @@ from agentshield.authority.auditing import AuditUnavailableError
 from agentshield.authority.errors import BundleNotFoundError
 from agentshield.identity.bundle import TrustBundle
 from agentshield.identity.spiffe_id import TrustDomain
+from agentshield.policy.bundle import PolicyBundle
 
 PARTNER = TrustDomain("partner.test")
 
@@ -61,3 +62,17 @@ async def test_without_a_log_nobody_is_trusted_anew(authority, audit_log):
     with pytest.raises(AuditUnavailableError):
         await authority.set_federated_bundle(TrustBundle(trust_domain=PARTNER))
     assert authority.federated_bundles() == ()
+
+
+async def test_enforcement_points_learn_whom_we_federate_with(authority):
+    """Until a partner is on the list its agents are unknown; once it is off, they must be again, at once."""
+    await authority.activate_policy(PolicyBundle.from_files({"main.cedar": ""}))
+    snapshots = authority.watch_enforcement()
+    first = await anext(snapshots)
+    await authority.set_federated_bundle(TrustBundle(trust_domain=PARTNER))
+    second = await asyncio.wait_for(anext(snapshots), 5)
+    await authority.delete_federated_bundle(PARTNER)
+    third = await asyncio.wait_for(anext(snapshots), 5)
+    assert [each.federated for each in (first, second, third)] == [(), (PARTNER,), ()]
+    assert first.version < second.version < third.version
+    await snapshots.aclose()

@@ -290,6 +290,9 @@ async def test_each_change_of_agents_or_policy_raises_the_enforcement_version(an
     facts = await any_store.policies.enforcement_facts()
     assert facts.agents == (replace(agent(), status=AgentStatus.SUSPENDED, status_reason="odd"),)
     assert facts.policy == policy(1)
+    await step(any_store.federated_bundles.set(TrustBundle(trust_domain=TrustDomain("partner.test")), at=NOW))
+    assert (await any_store.policies.enforcement_facts()).federated == (TrustDomain("partner.test"),)
+    await step(any_store.federated_bundles.delete(TrustDomain("partner.test"), at=NOW))
     await step(any_store.agents.delete("planner", at=NOW))
     assert seen == sorted(set(seen))
 
