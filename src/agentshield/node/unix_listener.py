@@ -21,7 +21,7 @@ class UnixListener:
     def __init__(self, path: Path, bound: socket.socket) -> None:
         self.socket = bound
         self._path = path
-        self._inode = path.stat().st_ino
+        self._mark = _mark(path)
 
     @classmethod
     def bind(cls, path: Path, *, mode: int) -> Self:
@@ -51,8 +51,14 @@ class UnixListener:
         """Stop listening and remove our socket, but not one that another server has put in its place."""
         self.socket.close()
         with contextlib.suppress(FileNotFoundError):
-            if self._path.stat().st_ino == self._inode:
+            if _mark(self._path) == self._mark:
                 self._path.unlink()
+
+
+def _mark(path: Path) -> tuple[int, int, int]:
+    """What tells our socket from the next one at its place: an inode number may come round again."""
+    facts = path.stat()
+    return facts.st_dev, facts.st_ino, facts.st_ctime_ns
 
 
 def _clear(path: Path) -> None:
