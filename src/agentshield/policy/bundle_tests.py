@@ -161,14 +161,14 @@ def _at(members: YamlMapping) -> datetime:
 
 
 def _values(context: Mapping[str, Any]) -> dict[str, Value]:
-    """Values as YAML has them; a text that is a SPIFFE ID where agents are expected names the agent."""
+    """Values as YAML has them, but a task's participants, which are agents."""
     return {name: _value(value) for name, value in context.items()}
 
 
 def _value(value: Any) -> Value:
-    match value:
-        case {"participants": list(participants), **rest}:
-            agents = [EntityUid("Agent", each) if isinstance(each, str) else each for each in participants]
-            return {**_values(rest), "participants": agents}
-        case _:
-            return _values(value) if isinstance(value, Mapping) else value
+    if not isinstance(value, YamlMapping):
+        return value
+    record = _values(value)
+    if isinstance(participants := record.get("participants"), list):
+        record["participants"] = [EntityUid("Agent", each) if isinstance(each, str) else each for each in participants]
+    return record

@@ -1,7 +1,7 @@
 """From the files of a bundle to policies that have passed every check (policy decision record 0004).
 
 (1) the baseline, then every Cedar file, then `rules.yaml` compiled to Cedar; (2) no two with one `@id`; (3) not more
-than the engine takes; (4) strictly valid against the schema; (5) no `forbid` that could fail while it decides.
+than the engine takes; (4) no `forbid` that could fail while it decides; (5) strictly valid against the schema.
 """
 
 from collections.abc import Iterable, Sequence
@@ -51,8 +51,8 @@ def compile_bundle(bundle: PolicyBundle) -> CompiledBundle:
     )
     check_unique(policies)
     _check_count(policies)
-    _check_schema(policies)
     _check_forbids(policies)
+    _check_schema(policies)
     return CompiledBundle(
         digest=bundle.digest,
         trust_domain=rules.trust_domain,

@@ -26,15 +26,17 @@ class EntityUid:
 # Recursive in truth: records and sets hold values again. Cedar has no null and no fractions.
 Value = Any
 
+_MAX_DEPTH: Final = 16  # the schema's deepest is 3; at 100, Cedar's reader overruns a small thread's stack
+
 _encode: Final = msgspec.json.Encoder().encode
 _encode_sorted: Final = msgspec.json.Encoder(order="deterministic").encode
 
 
-def cedar_json(value: Value) -> Any:
+def cedar_json(value: Value, depth: int = 0) -> Any:
     """Return `value` as something that, written as JSON, Cedar reads as the same value.
 
     Raises:
-        TypeError: Cedar has no such value (None, float, bytes, a naive datetime...).
+        TypeError: Cedar has no such value (None, float, bytes, a naive datetime...), or `value` is nested too deep.
         ValueError: a record spells one of Cedar's escapes, such as `__entity`, to pass for what it is not.
     """
     form = _FORMS.get(type(value))
@@ -42,7 +44,9 @@ def cedar_json(value: Value) -> Any:
         form = next((each for kind, each in _FORMS.items() if isinstance(value, kind)), None)
     if form is None:
         raise TypeError(f"Cedar has no value for a {type(value).__name__}")
-    return form(value)
+    if depth > _MAX_DEPTH:
+        raise TypeError(f"a value is nested more than {_MAX_DEPTH} deep")
+    return form(value, depth)
 
 
 def encode_record(attributes: Mapping[str, Value]) -> str:
@@ -73,20 +77,20 @@ def reference(uid: EntityUid) -> dict[str, str]:
     return {"type": NAMESPACE + uid.type, "id": uid.id}
 
 
-def _record(attributes: Mapping[str, Value]) -> dict[str, Any]:
+def _record(attributes: Mapping[str, Value], depth: int = 0) -> dict[str, Any]:
     record = {}
     for name, value in attributes.items():
         if name.startswith("__"):
             raise ValueError(f"attribute name {name[:40]!r} is reserved")
-        record[name] = cedar_json(value)
+        record[name] = cedar_json(value, depth + 1)
     return record
 
 
-def _set(values: Any) -> list[Any]:
-    return [cedar_json(each) for each in values]
+def _set(values: Any, depth: int) -> list[Any]:
+    return [cedar_json(each, depth + 1) for each in values]
 
 
-def _instant(at: datetime) -> dict[str, Any]:
+def _instant(at: datetime, _depth: int) -> dict[str, Any]:
     """Cedar's `datetime` has milliseconds, no more."""
     if at.tzinfo is None:
         raise TypeError("Cedar has no value for a datetime without a zone")
@@ -94,25 +98,34 @@ def _instant(at: datetime) -> dict[str, Any]:
     return {"__extn": {"fn": "datetime", "arg": instant + "Z"}}
 
 
-def _address(address: IPv4Address | IPv6Address) -> dict[str, Any]:
+def _address(address: IPv4Address | IPv6Address, _depth: int) -> dict[str, Any]:
     return {"__extn": {"fn": "ip", "arg": str(address)}}
 
 
-def _as_is(value: Any) -> Any:
+def _text(value: str, _depth: int) -> str:
+    """Plain text, also of an enum's member."""
+    return str.__str__(value)
+
+
+def _number(value: int, _depth: int) -> int:
+    return int(value)
+
+
+def _as_is(value: Any, _depth: int) -> Any:
     return value
 
 
 # Looked up by exact type first, for speed; by what it is an instance of after.
-_FORMS: Final[dict[type, Callable[[Any], Any]]] = {
-    str: _as_is,
+_FORMS: Final[dict[type, Callable[[Any, int], Any]]] = {
+    str: _text,
     bool: _as_is,
-    int: _as_is,
+    int: _number,
     dict: _record,
     tuple: _set,
     list: _set,
     set: _set,
     frozenset: _set,
-    EntityUid: lambda uid: {"__entity": reference(uid)},
+    EntityUid: lambda uid, _depth: {"__entity": reference(uid)},
     datetime: _instant,
     IPv4Address: _address,
     IPv6Address: _address,
