@@ -278,7 +278,7 @@ async def first_answer(channel: Channel, method: methods.Method, request: object
 async def until(condition: Callable[[], bool]) -> None:
     """Wait for something that no event tells of."""
     async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110
+        while not condition():
             await asyncio.sleep(0.005)
 
 
