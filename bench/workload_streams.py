@@ -63,8 +63,8 @@ async def measured():
         after = resident(server.pid)
         rotation = await rotated(server, clients)
     finally:
-        server.kill()
-        server.wait()
+        server.stdin.close()  # the end of its input ends the server
+        await asyncio.to_thread(server.wait)
     return [
         {
             "name": f"memory of a stream, {STREAMS} open",
