@@ -13,6 +13,7 @@ from agentshield.app.admin.resources import policy_json
 from agentshield.authority.errors import PolicyNotFoundError
 from agentshield.errors import InvalidInputError
 from agentshield.policy.bundle import PolicyBundle
+from agentshield.policy.calls import plain_context
 from agentshield.policy.cedar import CedarEngine
 from agentshield.sdk.pdp import (
     AGENT_UNKNOWN,
@@ -21,7 +22,6 @@ from agentshield.sdk.pdp import (
     EnforcementSnapshot,
     call_request,
     local_agent,
-    plain_context,
 )
 from agentshield.signals.standing import Standing
 
@@ -40,13 +40,14 @@ async def explain(request: Request) -> Response:
 
 async def activate(request: Request) -> Response:
     """Validate a policy set and make it the active one."""
-    body = await read_body(request, {"files": dict})
+    body = await read_body(request, {"files": dict, "wait": (int, float)})
     files = required(body, "files")
     if not all(isinstance(name, str) and isinstance(text, str) for name, text in files.items()):
         raise InvalidInputError("member 'files' must map file names to their text")
     authority = context_of(request).authority
     version = await authority.activate_policy(PolicyBundle.from_files(files), by=who_asks(request))
-    return JSONResponse(policy_json(version))
+    outcome = await context_of(request).enforcement.confirmed(seconds=float(body.get("wait", 0)))
+    return JSONResponse({**policy_json(version), "enforcement_points": outcome.points, "confirmed": outcome.confirmed})
 
 
 async def active(request: Request) -> Response:
@@ -104,8 +105,6 @@ def decide(
     engine.load(snapshot.bundle)
     explanation = engine.explain(call_request(principal, action, callee=resource, context=plain_context(at)))
     decision = explanation.decision
-    plain_deny = not decision.is_allowed and not decision.errors and not explanation.forbids
-    remedy = f"agentshield policy allow {principal.name} {resource.name} {action}" if plain_deny else None
     return {
         "decision": decision.effect.value,
         "reasons": list(decision.reasons) or [decision.reason],
@@ -115,7 +114,8 @@ def decide(
         "nearest": list(explanation.nearest),
         "requestable": decision.requestable,
         "bundle_digest": decision.bundle_digest,
-        "remedy": remedy,
+        "remedy": None if explanation.remedy is None else explanation.remedy.command,
+        "rule": None if explanation.remedy is None else explanation.remedy.rule,
     }
 
 

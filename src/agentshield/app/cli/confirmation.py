@@ -11,9 +11,14 @@ from agentshield.app.invocation import Invocation
 def report_confirmation(invocation: Invocation, answer: Mapping[str, Any], *, done: str) -> None:
     """Show who confirmed; leave with exit code 7 when not every connected enforcement point did."""
     invocation.output.show(CONFIRMATION, answer)
+    check_confirmed(invocation, answer)
+    invocation.output.say(done)
+
+
+def check_confirmed(invocation: Invocation, answer: Mapping[str, Any]) -> None:
+    """Leave with exit code 7 when an enforcement point is behind; what it enforces meanwhile is what it had."""
     missing = int(answer["enforcement_points"]) - int(answer["confirmed"])
     if missing <= 0:
-        invocation.output.say(done)
         return
     invocation.output.say(
         f"{missing} of {answer['enforcement_points']} enforcement points have not confirmed yet; "

@@ -5,10 +5,12 @@ from typing import Any
 
 import click
 
+from agentshield.app.cli.confirmation import check_confirmed
 from agentshield.app.cli.shapes import DECISION, POLICY
 from agentshield.app.command import Noun
 from agentshield.app.exit_codes import ExitCode
-from agentshield.app.invocation import current
+from agentshield.app.failure import failed
+from agentshield.app.invocation import Invocation, current
 
 _DIRECTORY = click.argument("directory", required=False, type=click.Path(path_type=Path, exists=True, file_okay=False))
 
@@ -47,12 +49,13 @@ def allow(principal: str, resource: str, actions: tuple[str, ...]) -> None:
     invocation = current()
     files = PolicyFiles(invocation.state_dir.policy)
     change = files.with_allowed(principal, resource, actions)
-    if not change.differs:
+    if not change.diff:
         invocation.output.say(f"{principal} may do that already; nothing changed")
         return
-    invocation.output.say(change.diff)
-    invocation.output.show(POLICY, invocation.admin.post("/v1/policy", {"files": dict(change.files)}))
+    invocation.output.say(change.diff.rstrip())
+    answer = _activate(invocation, dict(change.bundle.files))
     change.write()
+    report_activation(invocation, answer)
 
 
 @command.command()
@@ -77,26 +80,40 @@ def test(directory: Path | None) -> None:
 @_DIRECTORY
 def diff(directory: Path | None) -> None:
     """Show how the policy files differ from what is active; exit code 0 is the same, 3 differs."""
-    from agentshield.app.policy_files import PolicyFiles, unified_diff
+    from agentshield.app.policy_files import PolicyFiles
+    from agentshield.policy.bundle import PolicyBundle
+    from agentshield.policy.difference import diff as bundle_diff
 
     invocation = current()
-    active = dict(invocation.admin.get("/v1/policy")["sources"])
-    difference = unified_diff(active, PolicyFiles(directory or invocation.state_dir.policy).read())
-    if difference:
-        print(difference)
-        raise SystemExit(ExitCode.ANSWER_IS_NO)
-    invocation.output.say("the files are what is active")
+    active = PolicyBundle.from_files(invocation.admin.get("/v1/policy")["sources"])
+    difference = bundle_diff(active, PolicyFiles(directory or invocation.state_dir.policy).read())
+    if not difference.text:
+        invocation.output.say("the files are what is active")
+        return
+    print(difference.text.rstrip())
+    for change in difference.access:
+        print(f"{change.caller} → {change.callee} {change.skill}: {change.before} → {change.after}")
+    raise SystemExit(ExitCode.ANSWER_IS_NO)
 
 
 @command.command()
 @_DIRECTORY
 def apply(directory: Path | None) -> None:
-    """Validate the policy files, run their tests, and make them the active policy."""
+    """Validate the policy files, run their tests, and make them the active policy; exit code 3 if a test fails."""
     from agentshield.app.policy_files import PolicyFiles
 
     invocation = current()
     files = PolicyFiles(directory or invocation.state_dir.policy)
-    invocation.output.show(POLICY, invocation.admin.post("/v1/policy", {"files": files.read()}))
+    if failures := [result for result in files.test() if not result.passed]:
+        for result in failures:
+            invocation.output.say(f"FAILED  {result.name}: {result.detail}")
+        raise failed(
+            f"{len(failures)} tests of the policy fail; the one before stays active",
+            code="policy_tests_failed",
+            family="not_authorized",
+            next_step="agentshield policy test",
+        )
+    report_activation(invocation, _activate(invocation, dict(files.read().files)))
 
 
 @command.command()
@@ -104,6 +121,17 @@ def history() -> None:
     """List the policies that were active, newest first."""
     invocation = current()
     invocation.output.show_all(POLICY, invocation.admin.items("/v1/policy/history"))
+
+
+def _activate(invocation: Invocation, files: dict[str, str]) -> dict[str, Any]:
+    wait = max(1.0, invocation.timeout.total_seconds() * 0.8)
+    return invocation.admin.post("/v1/policy", {"files": files, "wait": wait})
+
+
+def report_activation(invocation: Invocation, answer: dict[str, Any]) -> None:
+    """Show what is active; exit code 7 when not every connected enforcement point has it yet."""
+    invocation.output.show(POLICY, answer)
+    check_confirmed(invocation, answer)
 
 
 def _ask(path: str, principal: str, resource: str, action: str) -> None:

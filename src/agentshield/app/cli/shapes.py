@@ -175,6 +175,38 @@ EVENT = Shape(
 
 CALL = Shape("Call", "decision_id", (Column("STATUS", "status"),))
 
+IDENTITY = Shape(
+    "Identity",
+    "spiffe_id",
+    (
+        Column("SPIFFE ID", "spiffe_id"),
+        Column("TYPE", "type"),
+        Column("EXPIRES IN", left("expires_at")),
+        Column("SERIAL", "serial"),
+        Column("AUDIENCE", "audience", only="wide"),
+        Column("TRUST DOMAINS", "trust_domains", only="wide"),
+        Column("DNS NAMES", "dns_names", only="wide"),
+        Column("ISSUER", "issuer", only="wide"),
+        Column("VERIFIED", "verified", only="wide"),
+    ),
+)
+
+PING = Shape(
+    "Ping",
+    "peer",
+    (
+        Column("ME", "me"),
+        Column("PEER", "peer"),
+        Column("TRUST BUNDLE", "trust_bundle"),
+        Column("THEIRS EXPIRES IN", left("peer_svid_expires_at")),
+        Column("MINE EXPIRES IN", left("my_svid_expires_at"), only="wide"),
+        Column("TLS", "tls"),
+        Column("MS", "milliseconds"),
+    ),
+)
+
+EXPLANATION = Shape("Explanation", "pid", (Column("PID", "pid"), Column("SELECTORS", "selectors")))
+
 CHECKPOINT = Shape(
     "Checkpoint",
     "root",
