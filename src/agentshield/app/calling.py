@@ -100,13 +100,20 @@ async def _result(invocation: Invocation, me: Shield, response: httpx2.Response)
         "caller": str(me.spiffe_id),
         "callee": None if peer is None else str(peer.spiffe_id),
         "status": response.status_code,
-        "decision": "deny" if response.status_code in _REFUSED else "allow",
+        "decision": _decision(response.status_code),
         "decision_id": None,
         "reasons": [],
         "remedy": None,
         "body": content.decode("utf-8", "replace"),
     }
     return result | _decided(invocation, result) if result["decision"] == "deny" else result
+
+
+def _decision(status: int) -> str:
+    """Read the decision off the status; another error, such as 404, came before or after any decision."""
+    if status in _REFUSED:
+        return "deny"
+    return "allow" if status < 400 else "none"
 
 
 def _decided(invocation: Invocation, result: dict[str, Any]) -> dict[str, Any]:

@@ -139,7 +139,8 @@ def _cause(error: BaseException) -> str | None:
     cause = error.__cause__
     if isinstance(cause, OSError):
         return _os_message(cause)
-    return None if cause is None else str(cause) or type(cause).__name__
+    why = "" if cause is None else str(cause) or type(cause).__name__
+    return why if why and why not in str(error) and str(error) not in why else None
 
 
 def _help_of(context: click.Context | None) -> str:

@@ -1,8 +1,10 @@
 """An identity for the command itself: `--as AGENT`, or the one that the environment gives."""
 
+import logging
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Final
 
 from agentshield.app.admin_client import AdminClient, segment
 from agentshield.app.failure import CommandError, Failure, failed
@@ -12,6 +14,8 @@ from agentshield.sdk.endpoint import VARIABLE, Endpoint
 from agentshield.sdk.errors import NoIdentityError
 from agentshield.sdk.launch import LaunchRefusedError
 from agentshield.sdk.shield import Shield
+
+_NAMELESS_WAIT: Final = 2.0  # seconds; a process that no entry matches will not be matched by waiting
 
 
 def endpoint_of(invocation: Invocation) -> Endpoint:
@@ -29,11 +33,13 @@ async def shield_as(invocation: Invocation, agent: str | None) -> AsyncIterator[
         CommandError: there is no such agent, or it may not act now; says which.
     """
     if agent is None:
-        endpoint = endpoint_of(invocation)
+        endpoint, wait = endpoint_of(invocation), min(_NAMELESS_WAIT, invocation.timeout.total_seconds())
     else:
         invocation.state_dir.require_pid()
-        endpoint = Endpoint(path=str(invocation.state_dir.workload_socket))
-    shield = Shield(endpoint=endpoint, register_as=agent, wait=invocation.timeout.total_seconds())
+        endpoint, wait = Endpoint(path=str(invocation.state_dir.workload_socket)), invocation.timeout.total_seconds()
+    if invocation.verbosity <= 0:
+        logging.getLogger("agentshield").addHandler(logging.NullHandler())  # the error says it in our own form
+    shield = Shield(endpoint=endpoint, register_as=agent, wait=wait)
     try:
         await shield.__aenter__()
     except (LaunchRefusedError, NoIdentityError) as error:

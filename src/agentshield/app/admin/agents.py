@@ -27,7 +27,7 @@ _CREATE: Members = {
     "lock_sha256": str,
 }
 _CHANGE: Members = {"reason": str, "wait": (int, float)}
-_LOCK: Members = {"agent": str, "reason": str, "ttl": int, "wait": (int, float)}
+_LOCK: Members = {"agent": str, "reason": str, "wait": (int, float)}
 _DEFAULT_WAIT = 8.0
 
 

@@ -1,20 +1,16 @@
 """`agentshield lock`: cut an agent off now."""
 
-from datetime import timedelta
-
 import click
 
 from agentshield.app.cli.confirmation import report_confirmation
 from agentshield.app.command import Command
-from agentshield.app.durations import DURATION
 from agentshield.app.invocation import current
 
 
 @click.command(name="lock", cls=Command)
 @click.argument("what", metavar="AGENT")
 @click.option("--reason", required=True, help="Goes into the audit log.")
-@click.option("--ttl", type=DURATION, help="Lift the lock by itself after this long; without it, `unlock` does.")
-def command(what: str, reason: str, ttl: timedelta | None) -> None:
+def command(what: str, reason: str) -> None:
     """Cut an agent off now; returns when every connected enforcement point has confirmed (exit 7 if not all)."""
     invocation = current()
     answer = invocation.admin.post(
@@ -22,7 +18,6 @@ def command(what: str, reason: str, ttl: timedelta | None) -> None:
         {
             "agent": what,
             "reason": reason,
-            "ttl": None if ttl is None else int(ttl.total_seconds()),
             "wait": max(1.0, invocation.timeout.total_seconds() * 0.8),
         },
     )

@@ -115,8 +115,6 @@ LOCK = Shape(
         Column("ID", "id"),
         Column("AGENT", "agent"),
         Column("REASON", "reason"),
-        Column("SINCE", "created_at"),
-        Column("EXPIRES IN", left("expires_at")),
     ),
 )
 
