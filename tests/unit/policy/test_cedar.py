@@ -198,7 +198,7 @@ def test_credential_is_seen_by_policies_that_read_it(engine_of, ask):
         {"delegation": {"depth": 0.5, "chain": []}},
         {"delegation": {"depth": 2**63, "chain": []}},
         {"task": {"open": True, "participants": [EntityUid("Human", "eve")]}},
-        {"task": {"open": True, "participants": [object()]}},
+        {"task": {"open": True, "participants": [object]}},
         {"approval": {}},
         {"risk": {"level": "low", "__entity": "x"}},
     ],
