@@ -2,12 +2,13 @@
 
 import re
 from dataclasses import dataclass, replace
+from itertools import chain, count
 from typing import Final
 
 import yaml
 
 from agentshield.policy.bundle import RULES_FILE, PolicyBundle
-from agentshield.policy.compiled import compile_bundle
+from agentshield.policy.compiled import CompiledBundle, compile_bundle
 from agentshield.policy.difference import textual_diff
 from agentshield.policy.errors import InvalidRuleError, Problem
 from agentshield.policy.explanation import Remedy, short_name
@@ -39,25 +40,44 @@ def allow(bundle: PolicyBundle, caller: str, callee: str, action: str) -> Amendm
     before = read_rules(text, trust_domain=bundle.trust_domain)
     domain = before.trust_domain
     remedy = Remedy(who=_short(caller, domain), may_call=_short(callee, domain), action=action)
-    wanted = _alone(remedy, domain)
+    wanted = _alone(remedy.rule, action, domain)
     if (present := _present(before, wanted)) is not None:
         return Amendment(bundle=bundle, diff="", rule_id=present.rule_id)
-    amended = bundle.with_file(RULES_FILE, _appended(text, remedy.rule))
-    after = read_rules(amended.files[RULES_FILE], trust_domain=bundle.trust_domain)
-    if _meaning(after) != (*_meaning(before), *_meaning(Rules(trust_domain=domain, rules=(wanted,)))):
-        raise _by_hand(remedy.rule)
+    rule_id = _free_id(wanted.rule_id, compile_bundle(bundle))
+    rule = remedy.rule if rule_id == wanted.rule_id else f"{remedy.rule}    id: {rule_id}\n"
+    amended = bundle.with_file(RULES_FILE, _appended(text, rule))
+    try:
+        after = read_rules(amended.files[RULES_FILE], trust_domain=bundle.trust_domain)
+    except InvalidRuleError as error:
+        raise _by_hand(rule) from error
+    if _meaning(after) != (*_meaning(before), replace(wanted, line=0, rule_id=rule_id)):
+        raise _by_hand(rule)
     compile_bundle(amended)
-    return Amendment(bundle=amended, diff=textual_diff(bundle.files, amended.files), rule_id=after.rules[-1].rule_id)
+    return Amendment(bundle=amended, diff=textual_diff(bundle.files, amended.files), rule_id=rule_id)
+
+
+def _free_id(wanted: str, compiled: CompiledBundle) -> str:
+    """Return the id that a rule gets by itself, or one like it that no policy has."""
+    taken = {policy.policy_id for policy in compiled.policies}
+    candidates = chain([wanted], (f"{wanted}-{number}" for number in count(2)))
+    return next(each for each in candidates if each not in taken)
 
 
 def _short(name: str, domain: str | None) -> str:
     return short_name(EntityUid("Agent", name), domain)
 
 
-def _alone(remedy: Remedy, domain: str | None) -> Rule:
-    """Read the rule by itself: what it would mean, if its names can be written at all."""
-    [rule] = read_rules(f"rules:\n{remedy.rule}", trust_domain=domain).rules
-    return rule
+def _alone(rule: str, action: str, domain: str | None) -> Rule:
+    """Read the rule by itself, which must mean its three names and nothing more.
+
+    Raises:
+        InvalidRuleError: it would not: a name has in it what is YAML of its own.
+    """
+    rules = read_rules(f"rules:\n{rule}", trust_domain=domain).rules
+    if len(rules) != 1 or rules[0].actions != (action,) or len(rules[0].who) != 1:
+        problem = Problem(file=RULES_FILE, line=0, message=f"{action[:60]!r} cannot be written as an action")
+        raise InvalidRuleError([problem])
+    return rules[0]
 
 
 def _present(rules: Rules, wanted: Rule) -> Rule | None:

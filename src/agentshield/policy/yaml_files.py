@@ -96,23 +96,28 @@ def load_yaml(text: str, *, file: str) -> YamlMapping:
     Raises:
         InvalidRuleError: not YAML, not a mapping, a key twice or not a text; the message gives the line.
     """
-    loader = _Loader(text)
-    loader.file = file
     try:
-        value = loader.get_single_data()
+        value = _construct(text, file)
     except (yaml.YAMLError, RecursionError, TypeError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
         line = mark.line + 1 if mark is not None else 0
-        problem = Problem(file=file, line=line, message=getattr(error, "problem", None) or "not YAML")
-        raise InvalidRuleError([problem]) from error
-    finally:
-        loader.dispose()
+        message = getattr(error, "problem", None) or getattr(error, "reason", None) or "not YAML"
+        raise InvalidRuleError([Problem(file=file, line=line, message=message)]) from error
     if value is None:
         return YamlMapping({}, file=file, line=0, lines={})
     if not isinstance(value, YamlMapping):
         problem = Problem(file=file, line=1, message=f"expected a mapping at the top, not a {type(value).__name__}")
         raise InvalidRuleError([problem])
     return value
+
+
+def _construct(text: str, file: str) -> Any:
+    loader = _Loader(text)
+    loader.file = file
+    try:
+        return loader.get_single_data()
+    finally:
+        loader.dispose()
 
 
 class _Loader(yaml.SafeLoader):
