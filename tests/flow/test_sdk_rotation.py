@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from agentshield.identity.bundle import TrustBundle
 from agentshield.sdk.asgi import PEER
 from agentshield.sdk.http import refusal_in
 from agentshield.sdk.shield import Shield
@@ -33,13 +34,27 @@ async def bare_app(scope: Any, receive: Any, send: Any) -> None:
     await name_the_peer(scope, receive, send)
 
 
-async def roll_authority(domain: FakeTrustDomain, *apis: FakeWorkloadApi) -> None:
-    """Publish the next root, sign with it one period later, drop the old one when nothing it signed is in use."""
+async def roll_authority(domain: FakeTrustDomain, parties: dict[FakeWorkloadApi, Shield]) -> None:
+    """Publish the next root, sign with it one period later, drop the old one when nothing it signed is in use.
+
+    A step is done when everybody has heard of it: that is what an operator waits for, however busy the machine.
+    """
     for step in (domain.add_authority, domain.activate_next_authority, domain.drop_authority):
         step()
-        for api in apis:
+        for api in parties:
             await api.rotate()
+        async with asyncio.timeout(30):
+            while any(roots(shield, domain) != roots_of(domain.bundle) for shield in parties.values()):
+                await asyncio.sleep(0.01)
         await asyncio.sleep(PERIOD)
+
+
+def roots(shield: Shield, domain: FakeTrustDomain) -> set[Any]:
+    return roots_of(shield.source.bundles.bundle_for(domain.trust_domain))
+
+
+def roots_of(bundle: TrustBundle) -> set[Any]:
+    return {each.certificate for each in bundle.x509_authorities}
 
 
 @pytest.mark.parametrize("flavor", ["httpx2", "httpx"])
@@ -68,7 +83,7 @@ async def test_no_request_fails_while_svids_and_roots_rotate(flavor: Any) -> Non
         workers = [asyncio.create_task(load()) for _ in range(6)]
         first_root = domain.issuers[0].certificate
         for _ in range(2):
-            await roll_authority(domain, planner_api, analyst_api)
+            await roll_authority(domain, {planner_api: planner, analyst_api: analyst})
         is_over.set()
         await asyncio.gather(*workers)
 
