@@ -21,6 +21,7 @@ def peer_of(connection: Any) -> VerifiedIdentity | None:
     `connection` is an SSLObject, an SSLSocket, or anything that has `get_extra_info`, as transports and streams do.
     """
     get_extra_info = getattr(connection, "get_extra_info", None)
-    tls = connection if get_extra_info is None else get_extra_info("ssl_object")
-    peer = getattr(tls, "spiffe_peer", None)
-    return peer if isinstance(peer, VerifiedIdentity) else None
+    # httpcore's blocking streams give OpenSSL's bare object as `ssl_object`, and ours as `socket`.
+    places = [connection] if get_extra_info is None else [get_extra_info("ssl_object"), get_extra_info("socket")]
+    found = (getattr(place, "spiffe_peer", None) for place in places)
+    return next((peer for peer in found if isinstance(peer, VerifiedIdentity)), None)

@@ -202,7 +202,8 @@ def explain_fault(error: Exception, endpoint: Endpoint) -> AgentShieldError:
             return NoIdentityError(error.message or "no identity issued")
         case GRPCError(status=Status.INVALID_ARGUMENT):
             return WorkloadApiRefusedError(f"Workload API at {endpoint} refused the request: {error.message}")
-        case GRPCError(status=Status.UNIMPLEMENTED):
+        # grpclib as a server answers an unknown method without a content type, and as a client trips over that first.
+        case GRPCError(status=Status.UNIMPLEMENTED) | GRPCError(message="Missing content-type header"):
             return NotOfferedError(f"Workload API at {endpoint} does not offer this method: {error.message}")
         case GRPCError():
             return WorkloadApiUnavailableError(endpoint, f"{error.status.name}: {error.message}")

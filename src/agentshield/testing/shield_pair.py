@@ -51,8 +51,9 @@ class ShieldPair:
         await self._stack.aclose()
 
     async def allow(self, who: str, may_call: str, *actions: str) -> None:
-        """Add a rule, as `agentshield policy allow` does, and wait until it holds."""
-        self._rules.append({"who": who, "may_call": may_call, "actions": list(actions)})
+        """Let `who` do `actions` at `may_call`, and nothing else there, and wait until it holds."""
+        rule = {"who": who, "may_call": may_call, "actions": list(actions)}
+        self._rules = [*(each for each in self._rules if each["who"] != who or each["may_call"] != may_call), rule]
         await self._publish()
 
     async def suspend(self, name: str) -> None:
