@@ -6,6 +6,7 @@ its SVID, its facts from our registry.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from time import perf_counter_ns
 from typing import Final
@@ -27,6 +28,7 @@ __all__ = [
     "AGENT_SUSPENDED",
     "AGENT_UNKNOWN",
     "IDENTITY_EXPIRED",
+    "INVALID_ACTION",
     "INVOKE",
     "NO_POLICY",
     "STALE_LEASE",
@@ -49,9 +51,66 @@ AGENT_UNKNOWN: Final = "agent-unknown"
 AGENT_SUSPENDED: Final = "agent-suspended"
 AGENT_LOCKED: Final = "agent-locked"
 IDENTITY_EXPIRED: Final = "identity-expired"
+INVALID_ACTION: Final = "invalid-action"
 
 _NOT_IN_GOOD_STANDING: Final = {Standing.SUSPENDED: AGENT_SUSPENDED, Standing.LOCKED: AGENT_LOCKED}
 _MOST_ENTITY_SETS: Final = 8_192
+_MOST_ACTION_LETTERS: Final = 256
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Known:
+    """One snapshot, laid out for looking up. Replaced as a whole, so that no decision sees half of a change."""
+
+    snapshot: EnforcementSnapshot
+    lease: Lease
+    standing: AgentStanding
+    agents: Mapping[SpiffeId, AgentFacts]
+    # The engine knows a set of entities by its identity, so the same call hands in the same tuple again.
+    entities: dict[tuple[SpiffeId, SpiffeId, str], tuple[Entity, ...]]
+
+    @classmethod
+    def of(cls, snapshot: EnforcementSnapshot, standing: AgentStanding, before: "_Known | None") -> "_Known":
+        """Lay out `snapshot`; what follows from facts that stay the same is taken over."""
+        facts = (snapshot.agents, snapshot.federated)
+        if before is not None and (before.snapshot.agents, before.snapshot.federated) == facts:
+            agents, entities = before.agents, before.entities
+        else:
+            agents, entities = {agent.spiffe_id: agent for agent in snapshot.agents}, {}
+        lease = Lease(granted_at=snapshot.issued_at, duration=snapshot.lease)
+        return cls(snapshot, lease, standing, agents, entities)
+
+    def entities_of(self, caller: SpiffeId, callee: SpiffeId, action: str) -> tuple[Entity, ...]:
+        """Return the facts of a call; both agents are known to be in good standing."""
+        key = (caller, callee, action)
+        found = self.entities.get(key)
+        if found is None:
+            if len(self.entities) >= _MOST_ENTITY_SETS:
+                self.entities.clear()
+            facts = self.agents.get(caller) or AgentFacts.of_foreign(caller)
+            found = self.entities[key] = call_entities(facts, action, callee=self.agents[callee])
+        return found
+
+    def refusal(self, caller: VerifiedIdentity, callee: SpiffeId, at: datetime) -> str | None:
+        """Name the reason for which no policy need be asked, if there is one."""
+        if not self.lease.is_current(at):
+            return STALE_LEASE
+        if not caller.is_fresh(at):
+            return IDENTITY_EXPIRED
+        for party in (caller.spiffe_id, callee):
+            standing = self.standing.find(str(party))
+            if standing is None and not self._is_federated(party, callee):
+                return AGENT_UNKNOWN
+            if standing in _NOT_IN_GOOD_STANDING:
+                return _NOT_IN_GOOD_STANDING[standing]
+        return None
+
+    def _is_federated(self, agent: SpiffeId, callee: SpiffeId) -> bool:
+        """Whether `agent`, of whom we hold no facts, is vouched for by another trust domain that we were told of.
+
+        Never one of the callee's own: those are registered here or they are nobody.
+        """
+        return agent.trust_domain != callee.trust_domain and agent.trust_domain in self.snapshot.federated
 
 
 class Pdp:
@@ -59,16 +118,12 @@ class Pdp:
 
     def __init__(self, engine: PolicyEngine | None = None) -> None:
         self._engine: PolicyEngine = engine if engine is not None else CedarEngine()
-        self._snapshot: EnforcementSnapshot | None = None
-        self._standing = AgentStanding()
-        self._agents: dict[SpiffeId, AgentFacts] = {}
-        # The engine knows a set of entities by its identity, so the same call hands in the same tuple again.
-        self._entities: dict[tuple[SpiffeId, SpiffeId, str], tuple[Entity, ...]] = {}
+        self._known: _Known | None = None
 
     @property
     def snapshot(self) -> EnforcementSnapshot | None:
         """The snapshot that decisions are made by."""
-        return self._snapshot
+        return None if self._known is None else self._known.snapshot
 
     def apply(self, snapshot: EnforcementSnapshot) -> None:
         """Decide by `snapshot` from now on; one of the version we hold only renews the lease.
@@ -77,15 +132,11 @@ class Pdp:
             RolledBackStandingError: it is older than the one we hold.
             InvalidPolicyError: its policy set does not load. The one before stays, until its lease ends.
         """
-        held = self._snapshot
-        standing = self._standing.succeeded_by(snapshot.standing())
-        if held is None or snapshot.bundle.digest != held.bundle.digest:
+        held = self._known
+        standing = (AgentStanding() if held is None else held.standing).succeeded_by(snapshot.standing())
+        if held is None or snapshot.bundle.digest != held.snapshot.bundle.digest:
             self._engine.load(snapshot.bundle)
-        self._standing = standing
-        if held is None or (snapshot.agents, snapshot.federated) != (held.agents, held.federated):
-            self._agents = {agent.spiffe_id: agent for agent in snapshot.agents}
-            self._entities = {}
-        self._snapshot = snapshot
+        self._known = _Known.of(snapshot, standing, held)
 
     def decide(
         self,
@@ -101,11 +152,8 @@ class Pdp:
         `action` names a skill of the callee, such as "hello". `context` adds what was verified about the call (scopes,
         delegation, task, approval); what the caller's proof says is written over it.
         """
-        started = perf_counter_ns()
-        refusal = self._refusal(caller, callee, at)
-        if refusal is not None:
-            return self._denied(refusal, at, started)
-        return self._engine.decide(self.request(caller, action, callee=callee, context=context, at=at))
+        asked = self._ask(caller, action, callee, context or {}, at)
+        return asked if isinstance(asked, Decision) else self._engine.decide(asked)
 
     def explain(
         self,
@@ -117,63 +165,25 @@ class Pdp:
         at: datetime,
     ) -> Explanation:
         """Decide as `decide` does, and say why and what would change it. Never raises either."""
-        started = perf_counter_ns()
-        refusal = self._refusal(caller, callee, at)
-        if refusal is not None:
-            return Explanation(decision=self._denied(refusal, at, started))
-        return self._engine.explain(self.request(caller, action, callee=callee, context=context, at=at))
+        asked = self._ask(caller, action, callee, context or {}, at)
+        return Explanation(decision=asked) if isinstance(asked, Decision) else self._engine.explain(asked)
 
-    def request(
-        self,
-        caller: VerifiedIdentity,
-        action: str,
-        *,
-        callee: SpiffeId,
-        context: Mapping[str, Value] | None = None,
-        at: datetime,
-    ) -> Request:
-        """Put the question as the policy engine understands it; both agents are known to be in good standing."""
+    def _ask(
+        self, caller: VerifiedIdentity, action: str, callee: SpiffeId, context: Mapping[str, Value], at: datetime
+    ) -> Request | Decision:
+        """Put the question as the policy engine understands it, or refuse where it need not be asked."""
+        started = perf_counter_ns()
+        known = self._known
+        refusal = NO_POLICY if known is None else known.refusal(caller, callee, at) or _unreadable(action)
+        if known is None or refusal is not None:
+            return self._denied(refusal or NO_POLICY, at, started)
         return Request(
             agent_uid(caller.spiffe_id),
             INVOKE,
             skill_uid(callee, action),
-            _call_context(caller, context or {}, at),
-            self._entities_of(caller.spiffe_id, callee, action),
+            _call_context(caller, context, at),
+            known.entities_of(caller.spiffe_id, callee, action),
         )
-
-    def _entities_of(self, caller: SpiffeId, callee: SpiffeId, action: str) -> tuple[Entity, ...]:
-        key = (caller, callee, action)
-        known = self._entities.get(key)
-        if known is None:
-            if len(self._entities) >= _MOST_ENTITY_SETS:
-                self._entities.clear()
-            facts = self._agents.get(caller) or AgentFacts.of_foreign(caller)
-            known = self._entities[key] = call_entities(facts, action, callee=self._agents[callee])
-        return known
-
-    def _refusal(self, caller: VerifiedIdentity, callee: SpiffeId, at: datetime) -> str | None:
-        """Name the reason for which no policy need be asked, if there is one."""
-        if self._snapshot is None:
-            return NO_POLICY
-        if not Lease(granted_at=self._snapshot.issued_at, duration=self._snapshot.lease).is_current(at):
-            return STALE_LEASE
-        if not caller.is_fresh(at):
-            return IDENTITY_EXPIRED
-        for party in (caller.spiffe_id, callee):
-            standing = self._standing.find(str(party))
-            if standing is None and not self._is_federated(party, callee):
-                return AGENT_UNKNOWN
-            if standing in _NOT_IN_GOOD_STANDING:
-                return _NOT_IN_GOOD_STANDING[standing]
-        return None
-
-    def _is_federated(self, agent: SpiffeId, callee: SpiffeId) -> bool:
-        """Whether `agent`, of whom we hold no facts, is vouched for by another trust domain that we were told of.
-
-        Never one of the callee's own: those are registered here or they are nobody.
-        """
-        domain = agent.trust_domain
-        return self._snapshot is not None and domain != callee.trust_domain and domain in self._snapshot.federated
 
     def _denied(self, reason: str, at: datetime, started: int) -> Decision:
         return Decision(
@@ -183,7 +193,7 @@ class Pdp:
             obligations=(),
             requestable=None,
             evaluation_id=uuid7_text(at),
-            bundle_digest=self._snapshot.bundle.digest if self._snapshot is not None else "",
+            bundle_digest="" if self._known is None else self._known.snapshot.bundle.digest,
             duration_us=(perf_counter_ns() - started) / 1_000,
         )
 
@@ -211,6 +221,11 @@ def skill_uid(callee: SpiffeId, action: str) -> EntityUid:
 def local_agent(trust_domain: TrustDomain, name: str) -> SpiffeId:
     """The SPIFFE ID of the agent that is called `name` in `trust_domain`; a whole SPIFFE ID names itself."""
     return SpiffeId.parse(name) if name.startswith("spiffe://") else SpiffeId.of(trust_domain, f"/agents/{name}")
+
+
+def _unreadable(action: str) -> str | None:
+    """Actions come from outside, and their names are kept: they must be text, and not without end."""
+    return None if 0 < len(action) <= _MOST_ACTION_LETTERS and action.isprintable() else INVALID_ACTION
 
 
 def _call_context(caller: VerifiedIdentity, given: Mapping[str, Value], at: datetime) -> dict[str, Value]:
