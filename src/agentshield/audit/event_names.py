@@ -35,6 +35,7 @@ class EventName(StrEnum):
     AGENT_UNLOCKED = "agent.unlocked"
 
     JOIN_TOKEN_CREATED = "join_token.created"  # noqa: S105 - a name, no token
+    JOIN_TOKEN_REVOKED = "join_token.revoked"  # noqa: S105 - as above
 
     FEDERATION_SET = "federation.set"
     FEDERATION_DELETED = "federation.deleted"

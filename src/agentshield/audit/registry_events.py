@@ -108,11 +108,10 @@ class NodeChanged(_Change):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class JoinTokenCreated(_Change):
-    """A join token was made; `fingerprint` names it."""
+class JoinTokenChanged(_Change):
+    """A join token was made, or revoked before anybody used it; `fingerprint` names it."""
 
-    names: ClassVar = (EventName.JOIN_TOKEN_CREATED,)
-    change: str = "created"
+    names: ClassVar = (EventName.JOIN_TOKEN_CREATED, EventName.JOIN_TOKEN_REVOKED)
     fingerprint: str
     expires_at: datetime
     node: str = field(default="", metadata=NAME)

@@ -70,9 +70,9 @@ class Agents:
         """
         at = self._clock()
         agent = self._agent(request, at)
-        entry = self._registry.prepare(self._entry(request, agent.spiffe_id))
         if await self._store.agents.find(agent.name) is not None:
-            raise AgentExistsError(f"agent {agent.name} exists already", hint="agentshield agent show")
+            raise AgentExistsError(f"agent {agent.name} exists already", hint=f"agentshield agent show {agent.name}")
+        entry = self._registry.prepare(self._entry(request, agent.spiffe_id))
         await self._record("created", agent, by=by, at=at)
         await self._store.agents.create(agent, entry, at=at)
         return agent

@@ -100,6 +100,12 @@ class AgentNotActiveError(AuthorizationError):
     code = "agent_not_active"
 
 
+class JoinTokenNotFoundError(NotFoundError):
+    """No join token that can still be used has this ID."""
+
+    code = "join_token_not_found"
+
+
 class EntryNotFoundError(NotFoundError):
     """No registration entry has this ID."""
 

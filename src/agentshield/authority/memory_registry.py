@@ -7,6 +7,7 @@ from agentshield.authority.errors import (
     AgentExistsError,
     AgentNotFoundError,
     EntryNotFoundError,
+    JoinTokenNotFoundError,
     NodeBannedError,
     NodeNotAttestedError,
     NodeNotFoundError,
@@ -19,6 +20,7 @@ from agentshield.authority.model import (
     AttestedNode,
     JoinToken,
     RegistrationEntry,
+    WaitingToken,
     alias_selector,
     token_digest,
 )
@@ -137,6 +139,19 @@ class MemoryJoinTokens(MemoryNoun):
     async def take(self, value: str) -> JoinToken | None:
         """Remove the token and return it."""
         return self._state.tokens.pop(token_digest(value), None)
+
+    async def all(self) -> tuple[WaitingToken, ...]:
+        """Return every token without its value."""
+        waiting = [
+            WaitingToken(digest=digest, expires_at=token.expires_at, agent_id=token.agent_id)
+            for digest, token in self._state.tokens.items()
+        ]
+        return tuple(sorted(waiting, key=lambda token: (token.expires_at, token.digest)))
+
+    async def delete(self, digest: str) -> None:
+        """Forget a token."""
+        if self._state.tokens.pop(digest, None) is None:
+            raise JoinTokenNotFoundError(f"no join token {digest[:16]} can be used", hint="agentshield join-token list")
 
     async def prune(self, *, at: datetime) -> None:
         """Forget tokens that have expired."""

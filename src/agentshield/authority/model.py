@@ -141,6 +141,20 @@ class JoinToken:
         return token_digest(self.value)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WaitingToken:
+    """What is known of a join token that can still be used: everything but its value."""
+
+    digest: str
+    expires_at: datetime
+    agent_id: SpiffeId | None = None
+
+    @property
+    def token_id(self) -> str:
+        """What people and the audit log call it."""
+        return self.digest[:16]
+
+
 class AgentStatus(StrEnum):
     """Whether an agent may act. *Suspended* is an administrator's decision, *locked* an emergency stop."""
 

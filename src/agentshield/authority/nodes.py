@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import uuid4
 
-from agentshield.audit.events import EntryChanged, JoinTokenCreated, NodeAttested, NodeChanged, NodeRefused
+from agentshield.audit.events import EntryChanged, JoinTokenChanged, NodeAttested, NodeChanged, NodeRefused
 from agentshield.audit.log import AuditSink
 from agentshield.authority.attestation import join_token
 from agentshield.authority.attestation.join_token import NodeProof
@@ -13,6 +13,7 @@ from agentshield.authority.auditing import record
 from agentshield.authority.errors import (
     AttestationError,
     ForeignTrustDomainError,
+    JoinTokenNotFoundError,
     MustReattestError,
     NodeBannedError,
     NodeNotActiveError,
@@ -26,6 +27,7 @@ from agentshield.authority.model import (
     AttestedNode,
     JoinToken,
     RegistrationEntry,
+    WaitingToken,
     alias_selector,
     is_reserved,
 )
@@ -78,10 +80,32 @@ class Nodes:
         at = self._clock()
         value = value if value is not None else JoinToken.draw()
         token = JoinToken(value=value, expires_at=at + ttl, agent_id=agent_id)
-        event = JoinTokenCreated(at=at, by=by, fingerprint=token.digest[:16], expires_at=token.expires_at)
+        event = JoinTokenChanged(
+            at=at, change="created", by=by, fingerprint=token.digest[:16], expires_at=token.expires_at
+        )
         await record(self._sink, event)
         await self._store.join_tokens.create(token)
         return token
+
+    async def join_tokens(self) -> tuple[WaitingToken, ...]:
+        """Return every token that can still be used."""
+        at = self._clock()
+        return tuple(token for token in await self._store.join_tokens.all() if token.expires_at > at)
+
+    async def revoke_join_token(self, token_id: str, *, by: str) -> None:
+        """Make a token unusable, by its ID. Raises: JoinTokenNotFoundError."""
+        for token in await self.join_tokens():
+            if token.token_id == token_id:
+                break
+        else:
+            raise JoinTokenNotFoundError(
+                f"no join token {token_id[:64]!a} can be used", hint="agentshield join-token list"
+            )
+        await self._store.join_tokens.delete(token.digest)  # first: a record of what did not happen would mislead
+        event = JoinTokenChanged(
+            at=self._clock(), change="revoked", by=by, fingerprint=token.token_id, expires_at=token.expires_at
+        )
+        await record(self._sink, event)
 
     async def attest(self, attestation_type: str, payload: bytes, csr: bytes) -> Attestation:
         """Find out which node this is, and give it an SVID.

@@ -21,7 +21,14 @@ from agentshield.authority.entry_filter import EntryFilter, EntryPage
 from agentshield.authority.federation import Federation
 from agentshield.authority.issuance import Issuance, IssuedX509Svid
 from agentshield.authority.key_store import KeyStore
-from agentshield.authority.model import Agent, AttestedNode, JoinToken, PolicyVersion, RegistrationEntry
+from agentshield.authority.model import (
+    Agent,
+    AttestedNode,
+    JoinToken,
+    PolicyVersion,
+    RegistrationEntry,
+    WaitingToken,
+)
 from agentshield.authority.nodes import Attestation, Nodes
 from agentshield.authority.policies import Policies
 from agentshield.authority.registry import Registry
@@ -156,6 +163,14 @@ class AuthorityService:
         """
         ttl = self.settings.join_token_ttl if ttl is None else ttl
         return await self._nodes.create_join_token(ttl, agent_id, value=value, by=by)
+
+    async def list_join_tokens(self) -> tuple[WaitingToken, ...]:
+        """Return every join token that can still be used, without its value."""
+        return await self._nodes.join_tokens()
+
+    async def revoke_join_token(self, token_id: str, *, by: str = LOCAL_ADMIN) -> None:
+        """Make a join token unusable. Raises: JoinTokenNotFoundError."""
+        await self._nodes.revoke_join_token(token_id, by=by)
 
     async def attest_node(self, attestation_type: str, payload: bytes, csr: bytes) -> Attestation:
         """Attest a node and give it an SVID. Raises: AttestationError, NodeBannedError, InvalidInputError."""

@@ -2,11 +2,11 @@
 
 from datetime import datetime
 
-from sqlalchemy import Connection, delete, insert
+from sqlalchemy import Connection, delete, insert, select
 from sqlalchemy.exc import IntegrityError as ConstraintError
 
-from agentshield.authority.errors import RevisionConflictError
-from agentshield.authority.model import JoinToken, token_digest
+from agentshield.authority.errors import JoinTokenNotFoundError, RevisionConflictError
+from agentshield.authority.model import JoinToken, WaitingToken, token_digest
 from agentshield.authority.sql_schema import JOIN_TOKENS
 from agentshield.database.engine import Database
 from agentshield.identity.spiffe_id import SpiffeId
@@ -43,6 +43,31 @@ class SqlJoinTokens:
             return JoinToken(value=value, expires_at=row.expires_at, agent_id=agent_id)
 
         return await self._database.write(job)
+
+    async def all(self) -> tuple[WaitingToken, ...]:
+        """Return every token without its value."""
+
+        def job(connection: Connection) -> tuple[WaitingToken, ...]:
+            rows = connection.execute(select(JOIN_TOKENS).order_by(JOIN_TOKENS.c.expires_at, JOIN_TOKENS.c.digest))
+            return tuple(
+                WaitingToken(
+                    digest=row.digest,
+                    expires_at=row.expires_at,
+                    agent_id=None if row.agent_id is None else SpiffeId.parse(row.agent_id),
+                )
+                for row in rows
+            )
+
+        return await self._database.read(job)
+
+    async def delete(self, digest: str) -> None:
+        """Forget a token."""
+
+        def job(connection: Connection) -> int:
+            return connection.execute(delete(JOIN_TOKENS).where(JOIN_TOKENS.c.digest == digest)).rowcount
+
+        if not await self._database.write(job):
+            raise JoinTokenNotFoundError(f"no join token {digest[:16]} can be used", hint="agentshield join-token list")
 
     async def prune(self, *, at: datetime) -> None:
         """Forget tokens that have expired."""

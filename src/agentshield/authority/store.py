@@ -17,6 +17,7 @@ from agentshield.authority.model import (
     JoinToken,
     PolicyVersion,
     RegistrationEntry,
+    WaitingToken,
 )
 from agentshield.identity.bundle import TrustBundle
 from agentshield.identity.spiffe_id import SpiffeId, TrustDomain
@@ -117,6 +118,12 @@ class JoinTokenStore(Protocol):
 
     async def take(self, value: str) -> JoinToken | None:
         """Remove the token and return it: of any number of callers, on any replica, one gets it."""
+
+    async def all(self) -> tuple[WaitingToken, ...]:
+        """Return what is known of every token, the next to expire first; never its value."""
+
+    async def delete(self, digest: str) -> None:
+        """Forget a token. Raises: JoinTokenNotFoundError where nobody could have spent it any more."""
 
     async def prune(self, *, at: datetime) -> None:
         """Forget tokens that have expired."""

@@ -12,6 +12,7 @@ from agentshield.authority.errors import (
     AgentNotFoundError,
     BundleNotFoundError,
     EntryNotFoundError,
+    JoinTokenNotFoundError,
     NodeBannedError,
     NodeNotAttestedError,
     NodeNotFoundError,
@@ -235,6 +236,19 @@ async def test_a_join_token_is_taken_once_by_one_of_fifty(any_store):
     takers = await asyncio.gather(*(any_store.join_tokens.take(token.value) for _ in range(50)))
     assert [taken for taken in takers if taken is not None] == [token]
     assert await any_store.join_tokens.take(token.value) is None
+
+
+async def test_a_waiting_join_token_is_listed_without_its_value_and_can_be_revoked(any_store):
+    """A token that leaked must be stoppable before somebody spends it, by people who do not know it."""
+    token = JoinToken(value=JoinToken.draw(), expires_at=NOW + timedelta(minutes=10))
+    await any_store.join_tokens.create(token)
+    [waiting] = await any_store.join_tokens.all()
+    assert (waiting.digest, waiting.expires_at) == (token.digest, token.expires_at)
+    assert token.value not in repr(waiting)
+    await any_store.join_tokens.delete(waiting.digest)
+    assert await any_store.join_tokens.take(token.value) is None
+    with pytest.raises(JoinTokenNotFoundError):
+        await any_store.join_tokens.delete(waiting.digest)
 
 
 async def test_a_join_token_is_found_by_its_value_only(any_store):

@@ -52,6 +52,18 @@ async def create_token(request: Request) -> Response:
     return JSONResponse({**token_json(token), "token": token.value}, 201)
 
 
+async def list_tokens(request: Request) -> Response:
+    """Give the join tokens that can still be used, by their ids."""
+    tokens = await context_of(request).authority.list_join_tokens()
+    return JSONResponse({"items": [token_json(token) for token in tokens]})
+
+
+async def revoke_token(request: Request) -> Response:
+    """Make a join token unusable."""
+    await context_of(request).authority.revoke_join_token(request.path_params["id"], by=who_asks(request))
+    return JSONResponse({})
+
+
 async def list_bundles(request: Request) -> Response:
     """Give our bundle and the federated ones."""
     authority = context_of(request).authority
@@ -103,6 +115,8 @@ ROUTES = [
     Route("/v1/nodes/{id:path}", show_node),
     Route("/v1/nodes/{id:path}", evict_node, methods=["DELETE"]),
     Route("/v1/join-tokens", create_token, methods=["POST"]),
+    Route("/v1/join-tokens", list_tokens),
+    Route("/v1/join-tokens/{id}", revoke_token, methods=["DELETE"]),
     Route("/v1/bundles", list_bundles),
     Route("/v1/bundles/self/watch", watch_bundle),
     Route("/v1/bundles/{trust_domain}", show_bundle),

@@ -7,7 +7,14 @@ from typing import Any
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from agentshield.audit.store import LoggedEvent
-from agentshield.authority.model import Agent, AttestedNode, JoinToken, PolicyVersion, RegistrationEntry
+from agentshield.authority.model import (
+    Agent,
+    AttestedNode,
+    JoinToken,
+    PolicyVersion,
+    RegistrationEntry,
+    WaitingToken,
+)
 from agentshield.identity.bundle import TrustBundle
 
 JsonObject = dict[str, Any]
@@ -66,7 +73,7 @@ def node_json(node: AttestedNode, at: datetime) -> JsonObject:
     }
 
 
-def token_json(token: JoinToken) -> JsonObject:
+def token_json(token: JoinToken | WaitingToken) -> JsonObject:
     """Give a join token without its value."""
     return {
         "id": token.digest[:16],
