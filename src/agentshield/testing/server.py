@@ -2,12 +2,12 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Generator
+import ssl
+from collections.abc import AsyncGenerator, Callable, Generator
 from typing import Any
 
 import uvicorn
 
-from agentshield.sdk.tls import SpiffeContext
 from agentshield.uvicorn import ShieldProtocol
 
 
@@ -20,11 +20,16 @@ class _QuietServer(uvicorn.Server):
 
 
 @contextlib.asynccontextmanager
-async def serving(app: Any, tls: SpiffeContext | None) -> AsyncGenerator[str]:
-    """Serve `app` with `tls`, or with whatever the environment says who we are, and yield its URL."""
+async def serving(
+    app: Any, tls: Callable[..., ssl.SSLContext] | None, *, protocol: type[asyncio.Protocol] = ShieldProtocol
+) -> AsyncGenerator[str]:
+    """Serve `app` with `tls`, or with whatever the environment says who we are, and yield its URL.
+
+    `tls` makes the context: a `SpiffeContext` makes itself.
+    """
     config = uvicorn.Config(
         app,
-        http=ShieldProtocol,
+        http=protocol,
         host="127.0.0.1",
         port=0,
         log_config=None,
