@@ -26,12 +26,12 @@ class Name(str):
         ((1, (2,)), [1, [2]]),
         (MappingProxyType({"a": 1}), {"a": 1}),
         (EntityUid("Agent", 'a"b'), {"__entity": {"type": "AgentShield::Agent", "id": 'a"b'}}),
-        (ip_address("::1"), {"__extn": {"fn": "ip", "arg": "::1"}}),
+        (ip_address("::1"), "::1"),
         (
             datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=timezone(timedelta(hours=1))),
-            {"__extn": {"fn": "datetime", "arg": "2026-01-02T02:04:05.678Z"}},
+            "2026-01-02T02:04:05.678Z",
         ),
-        (datetime(2026, 1, 2, tzinfo=UTC), {"__extn": {"fn": "datetime", "arg": "2026-01-02T00:00:00.000Z"}}),
+        (datetime(2026, 1, 2, tzinfo=UTC), "2026-01-02T00:00:00.000Z"),
     ],
     ids=repr,
 )
