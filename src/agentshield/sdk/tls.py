@@ -262,6 +262,7 @@ class _Verified:
 
     spiffe_peer: VerifiedIdentity | None = None
     context: Any
+    _is_accepted = False
 
     def do_handshake(self, *args: Any, **options: Any) -> None:
         owner: SpiffeContext = self.context.owner
@@ -276,6 +277,23 @@ class _Verified:
             self.spiffe_peer = owner._accept(chain, is_resumed=bool(self.session_reused))  # type: ignore[attr-defined]  # noqa: SLF001
         except Exception as error:  # also one nobody thought of: not accepted is refused
             raise owner._refuse(chain, error) from error  # noqa: SLF001
+        self._is_accepted = True
+
+    def read(self, *args: Any, **options: Any) -> Any:
+        """As `ssl` reads, from a peer that was accepted."""
+        self._accepted_first()
+        return super().read(*args, **options)  # type: ignore[misc]
+
+    def write(self, data: Any) -> int:
+        """As `ssl` writes, to a peer that was accepted."""
+        self._accepted_first()
+        written: int = super().write(data)  # type: ignore[misc]
+        return written
+
+    def _accepted_first(self) -> None:
+        """OpenSSL does a handshake that was put off when it first reads or writes, and tells nobody: we do it here."""
+        if not self._is_accepted:
+            self.do_handshake()
 
 
 class _SpiffeObject(_Verified, ssl.SSLObject):
@@ -283,4 +301,7 @@ class _SpiffeObject(_Verified, ssl.SSLObject):
 
 
 class _SpiffeSocket(_Verified, ssl.SSLSocket):
-    pass
+    def send(self, data: Any, flags: int = 0) -> int:
+        """The one way of `ssl.SSLSocket` to send that does not pass through `write`; `recv` passes through `read`."""
+        self._accepted_first()
+        return super().send(data, flags)
