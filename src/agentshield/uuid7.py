@@ -1,7 +1,8 @@
 """Identifiers that sort by the time they were made: UUID version 7 (RFC 9562, 5.7).
 
 Within a process they only grow, also when many are made in one millisecond or the clock steps back, so that events and
-decisions keep their order when sorted by id (RFC 9562, 6.2, method 2).
+decisions keep their order when sorted by id (RFC 9562, 6.2, method 2). Whoever holds one can guess the next: they are
+names, not secrets.
 """
 
 import os
@@ -28,14 +29,12 @@ class _Sequence:
 
     def next(self, milliseconds: int) -> int:
         """Return the next identifier as a 128-bit number."""
-        fresh = int.from_bytes(os.urandom(10), "big")
         with self._lock:
-            if milliseconds > self._milliseconds:
-                self._milliseconds, self._random = milliseconds, fresh >> 7  # 73 bits: the top bit is room to count
-            else:
-                self._random += 1 + (fresh & 0xFFFF_FFFF)  # a step that cannot be guessed
-                if self._random >> _RANDOM_BITS:
-                    self._milliseconds, self._random = self._milliseconds + 1, fresh >> 7
+            if milliseconds <= self._milliseconds and not (self._random + 1) >> _RANDOM_BITS:
+                self._random += 1
+            else:  # 73 bits: the top one is room to count
+                self._milliseconds = max(milliseconds, self._milliseconds + 1)
+                self._random = int.from_bytes(os.urandom(10), "big") >> 7
             milliseconds, random = self._milliseconds, self._random
         return milliseconds << 80 | _VERSION | (random >> 62) << 64 | _VARIANT | random & _RAND_B_MASK
 
@@ -68,7 +67,7 @@ def uuid7_text(at: datetime) -> str:
     Raises:
         ValueError: `at` is naive or before 1970.
     """
-    digits = f"{_sequence.next(_milliseconds_since_epoch(at)):032x}"
+    digits = _sequence.next(_milliseconds_since_epoch(at)).to_bytes(16, "big").hex()
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 

@@ -184,6 +184,15 @@ def test_credential_is_seen_by_policies_that_read_it(engine_of, ask):
         )
 
 
+def test_channel_is_seen_by_policies_that_read_it(engine_of, ask):
+    """And it is only left out where none does."""
+    text = '@id("pop") permit (principal, action, resource) when { context has channel && context.channel.pop };'
+    engine = engine_of(cedar=text)
+    for pop, effect in ((True, Effect.ALLOW), (False, Effect.DENY), (True, Effect.ALLOW)):
+        context = {"channel": {"mutual": True, "pop": pop}}
+        assert engine.decide(ask("planner", "analyst", context=context)).effect is effect
+
+
 @pytest.mark.parametrize(
     "broken",
     [
@@ -191,6 +200,10 @@ def test_credential_is_seen_by_policies_that_read_it(engine_of, ask):
         {"now": None},
         {"credential": {"kind": "x509-svid", "bound": 1, "ageSeconds": 0, "lifetimeSeconds": 0}},
         {"credential": {"kind": "x509-svid"}},
+        {"channel": True},
+        {"channel": {"mutual": True}},
+        {"channel": {"mutual": True, "pop": 1}},
+        {"channel": {"mutual": True, "pop": True, "tls12": True}},
         {"scopes": "docs.read"},
         {"scopes": [7]},
         {"surprise": True},
