@@ -17,7 +17,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from agentshield.errors import AgentShieldError
 from agentshield.identity.verify import VerifiedIdentity
-from agentshield.sdk.asgi import PEER, App, Receive, Scope, Send, send_problem
+from agentshield.sdk.asgi import PEER, send_problem
+from agentshield.sdk.asgi_lifespan import App, Receive, Scope, Send
 from agentshield.sdk.peer import peer_of
 from agentshield.sdk.problems import problem_for
 from agentshield.sdk.shared_shield import shared_server_tls
@@ -68,6 +69,13 @@ class ShieldProtocol(HttpToolsProtocol):
                 _log.debug("connection lost in the handshake: %s", exc)
             return
         super().connection_lost(exc)
+
+    def _should_upgrade_to_ws(self) -> bool:
+        """Keep WebSockets out: uvicorn would serve them past the gate, for as long as they stay open."""
+        return False
+
+    def _unsupported_upgrade_warning(self) -> None:
+        _log.warning("WebSocket refused: its connection would outlive the caller's SVID")
 
     async def _start_tls(self, accepted: socket.socket) -> None:
         try:

@@ -7,7 +7,7 @@ verified peer yet.
 
 import logging
 import sys
-from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
+from collections.abc import Awaitable, Iterable, Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -15,6 +15,7 @@ from agentshield.errors import AgentShieldError
 from agentshield.identity.errors import PeerNotAllowedError
 from agentshield.identity.verify import VerifiedIdentity
 from agentshield.policy.engine import Effect
+from agentshield.sdk.asgi_lifespan import App, Lifespan, Receive, Scope, Send
 from agentshield.sdk.authorizers import Authorizer, Expected, authorizer_for
 from agentshield.sdk.caller import Caller
 from agentshield.sdk.errors import CallDeniedError, CallerUnknownError, DecisionUnrecordedError
@@ -23,16 +24,12 @@ from agentshield.sdk.shared_shield import close_shared_shield, open_shared_shiel
 from agentshield.sdk.shield import Shield
 from agentshield.sdk.tls import ClientCertificates
 
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
-
 PEER: Final = "agentshield.peer"  # in the scope: the VerifiedIdentity of the connection, or None
 VISIT: Final = "agentshield.visit"  # in the scope, behind the door: a Visit
 ACCEPT_LIST: Final = "accept-list"  # the reason of a decision that the middleware's `accept` took
 NO_DECISION: Final = "no-decision"  # of a refusal because the application asked for none
 
+_FIRST_ERROR_STATUS: Final = 400
 _REFUSALS: Final = (CallDeniedError, CallerUnknownError, DecisionUnrecordedError)
 
 _log = logging.getLogger("agentshield.sdk.asgi")
@@ -40,13 +37,26 @@ _log = logging.getLogger("agentshield.sdk.asgi")
 
 @dataclass(slots=True, kw_only=True)
 class Visit:
-    """One request behind the door: whose, and what was decided about it."""
+    """One request behind the door: whose, and what was decided about it.
+
+    `caller` is there once a decision lets it in and is recorded, `refusal` once one does not. While a decision is under
+    way there is neither.
+    """
 
     shield: Shield
     peer: VerifiedIdentity
     trace: str | None
     caller: Caller | None = None
-    is_decided: bool = False
+    refusal: AgentShieldError | None = None
+
+    async def decided(self, decision: Awaitable[Caller]) -> Caller:
+        """Wait for a decision, and remember it; a refusal takes back nothing that another one allowed."""
+        try:
+            self.caller = await decision
+        except _REFUSALS as refusal:
+            self.refusal = refusal
+            raise
+        return self.caller
 
 
 async def authorized_caller(scope: Mapping[str, Any], action: str, resource: str | None = None) -> Caller:
@@ -62,10 +72,8 @@ async def authorized_caller(scope: Mapping[str, Any], action: str, resource: str
     visit = scope.get(VISIT)
     if not isinstance(visit, Visit):
         raise CallerUnknownError("this application is not behind ShieldMiddleware")
-    visit.is_decided = True
     skill = action if resource is None else f"{action}:{resource}"
-    visit.caller = await visit.shield.decisions.require(skill, visit.peer, trace=visit.trace)
-    return visit.caller
+    return await visit.decided(visit.shield.decisions.require(skill, visit.peer, trace=visit.trace))
 
 
 class ShieldMiddleware:
@@ -73,7 +81,8 @@ class ShieldMiddleware:
 
     With `accept` that list is the decision: who is on it passes, and it is recorded. Without, every peer that proved an
     identity in a trust domain we know comes in, and the application decides each request with `authorized_caller` (or
-    `agentshield.fastapi.caller`); an answer that no decision came before is withheld.
+    `agentshield.fastapi.caller`); an answer that no decision came before is withheld. After a refusal the application
+    may tell of it in its own words, with a status of 400 or more; an answer as if nothing had been refused is withheld.
 
     `public` paths need no identity; a path that ends in `/*` stands for all below it. Without `shield` the environment
     says who we are.
@@ -167,7 +176,7 @@ class ShieldMiddleware:
             await send({"type": "lifespan.startup.failed", "message": f"{error}{hint}"})
             return
         try:
-            await _Lifespan(startup, receive, send, self._announce).run(self._app, scope)
+            await Lifespan(startup, receive, send, self._announce).run(self._app, scope)
         finally:
             if self._given is None:
                 self._shield = None
@@ -190,7 +199,7 @@ class ShieldMiddleware:
 
 
 class _Answer:
-    """What goes back to the caller; holds an answer back that no decision came before."""
+    """What goes back to the caller; holds an answer back that no recorded decision allows."""
 
     def __init__(self, scope: Scope, send: Send) -> None:
         self._action = _action(scope)
@@ -203,9 +212,8 @@ class _Answer:
             if self._is_withheld:
                 return
             if message["type"] == "http.response.start":
-                if not visit.is_decided:
+                if not _may_answer(visit, message["status"]):
                     self._is_withheld = True
-                    _log.error("answer withheld: no decision was asked for about a call by %s", visit.peer.spiffe_id)
                     await self._withhold(visit)
                     return
                 self._is_started = True
@@ -214,6 +222,11 @@ class _Answer:
         return send
 
     async def _withhold(self, visit: Visit) -> None:
+        if visit.refusal is not None:
+            _log.error("answer withheld: the application answered as if it had not been told: %s", visit.refusal)
+            await send_problem(self._send, problem_for(visit.refusal))
+            return
+        _log.error("answer withheld: no decision allowed a call by %s before it", visit.peer.spiffe_id)
         try:
             await decide_without_policy(visit, Effect.DENY, NO_DECISION, self._action)
         except CallDeniedError as refusal:
@@ -227,39 +240,8 @@ class _Answer:
         await send_problem(self._send, problem_for(refusal))
 
 
-class _Lifespan:
-    """The application's own life inside ours; one that has none is taken to have started."""
-
-    def __init__(
-        self, startup: MutableMapping[str, Any], receive: Receive, send: Send, announce: Callable[[], Awaitable[None]]
-    ) -> None:
-        self._startup: MutableMapping[str, Any] | None = startup
-        self._receive = receive
-        self._send_out = send
-        self._announce = announce
-        self._is_answered = False
-
-    async def run(self, app: App, scope: Scope) -> None:
-        try:
-            await app(scope, self._next, self._send)
-        except Exception:
-            if self._is_answered:
-                raise
-            _log.debug("application has no lifespan", exc_info=True)
-        if not self._is_answered:
-            await self._send({"type": "lifespan.startup.complete"})
-            await self._receive()
-            await self._send({"type": "lifespan.shutdown.complete"})
-
-    async def _next(self) -> MutableMapping[str, Any]:
-        message, self._startup = self._startup, None
-        return message if message is not None else await self._receive()
-
-    async def _send(self, message: MutableMapping[str, Any]) -> None:
-        self._is_answered = True
-        if message["type"] == "lifespan.startup.complete":
-            await self._announce()
-        await self._send_out(message)
+def _may_answer(visit: Visit, status: int) -> bool:
+    return visit.caller is not None or (visit.refusal is not None and status >= _FIRST_ERROR_STATUS)
 
 
 async def send_problem(send: Send, problem: Problem, *, more_headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
@@ -278,9 +260,8 @@ async def decide_without_policy(visit: Visit, effect: Effect, reason: str, actio
         CallDeniedError: it is.
         DecisionUnrecordedError: it is an allow, and the audit log has not got it.
     """
-    visit.is_decided = True
-    visit.caller = await visit.shield.decisions.require_without_policy(
-        effect, reason, action, visit.peer, trace=visit.trace
+    await visit.decided(
+        visit.shield.decisions.require_without_policy(effect, reason, action, visit.peer, trace=visit.trace)
     )
 
 

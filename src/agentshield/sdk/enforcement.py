@@ -16,12 +16,11 @@ from agentshield.errors import AgentShieldError
 from agentshield.identity.spiffe_id import SpiffeId
 from agentshield.policy.cedar import CedarEngine
 from agentshield.sdk.backoff import Backoff
+from agentshield.sdk.enforcement_snapshot import AgentFacts, EnforcementSnapshot
 from agentshield.sdk.errors import NotOfferedError
 from agentshield.sdk.pdp import (
     AGENT_LOCKED,
     AGENT_SUSPENDED,
-    AgentFacts,
-    EnforcementSnapshot,
     Pdp,
     call_request,
     plain_context,

@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from agentshield.policy.bundle import PolicyBundle
-from agentshield.sdk.pdp import AgentFacts, EnforcementSnapshot
+from agentshield.sdk.enforcement_snapshot import AgentFacts, EnforcementSnapshot
 from agentshield.sdk.shield import Shield
 from agentshield.sdk.tls import ClientCertificates
 from agentshield.testing.trust_domain import FakeTrustDomain

@@ -28,7 +28,7 @@ from agentshield.sdk.wire import workload_pb2 as pb
 from agentshield.testing.trust_domain import SVID_LIFETIME, FakeTrustDomain
 
 if TYPE_CHECKING:
-    from agentshield.sdk.pdp import EnforcementSnapshot
+    from agentshield.sdk.enforcement_snapshot import EnforcementSnapshot
 
 _NO_IDENTITY: Final = "no identity issued"
 

@@ -10,8 +10,8 @@ from agentshield.identity.verify import verify_x509_svid
 from agentshield.policy.bundle import PolicyBundle
 from agentshield.sdk.caller import Caller
 from agentshield.sdk.enforcement import LocalPolicy
+from agentshield.sdk.enforcement_snapshot import AgentFacts
 from agentshield.sdk.errors import CallDeniedError, DecisionUnrecordedError
-from agentshield.sdk.pdp import AgentFacts
 from agentshield.sdk.shield import Shield
 from agentshield.testing import FakeClock, FakeTrustDomain, FakeWorkloadApi, ShieldPair
 
