@@ -5,7 +5,7 @@ new is evaluated. What is remembered belongs to one loaded bundle and goes with 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from time import perf_counter_ns
 from typing import Any, Final
@@ -78,7 +78,10 @@ class _Loaded:
             return failed(f"the facts or the context cannot be read: {error}")
         found = self.outcomes.get(key)
         if found is None:
-            found = evaluate(replace(request, context=route.trimmed(request.context)), route.policies, route.entities)
+            asked = Request(
+                request.principal, request.action, request.resource, route.trimmed(request.context), request.entities
+            )
+            found = evaluate(asked, route.policies, route.entities)
             if not found.errors:  # an error is evaluated, and reported, every time
                 _remember(self.outcomes, key, found, most=_MOST_OUTCOMES)
         return found
