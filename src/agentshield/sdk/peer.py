@@ -9,10 +9,9 @@ _DER: Final = 2  # _ssl.ENCODING_DER
 
 def peer_chain_der(tls: Any) -> tuple[bytes, ...]:
     """Return the certificates that the peer of an SSLObject or SSLSocket sent, leaf first; empty if it sent none."""
-    if hasattr(tls, "get_unverified_chain"):  # Python 3.13 and later
-        return tuple(tls.get_unverified_chain() or ())
-    chain = tls._sslobj.get_unverified_chain()  # noqa: SLF001  the same before it was public
-    return tuple(each.public_bytes(_DER) for each in chain or () if each is not None)  # 3.11 says [None] for none
+    # Public since 3.13 as `tls.get_unverified_chain()`, which in 3.13.0 fails where the peer sent none: [None] again.
+    chain = tls._sslobj.get_unverified_chain()  # noqa: SLF001
+    return tuple(each.public_bytes(_DER) for each in chain or () if each is not None)
 
 
 def peer_of(connection: Any) -> VerifiedIdentity | None:
