@@ -25,7 +25,11 @@ from agentshield.sdk.shared_shield import shared_server_tls
 from agentshield.sdk.tls import SpiffeContext
 
 HANDSHAKE_TIMEOUT: Final = 10.0  # seconds; a peer that stalls holds a socket no longer
+MAX_HEAD: Final = 65_536  # bytes of a request line with its header fields, or of trailers; httptools knows no bound
 _CLOSE: Final = (b"connection", b"close")
+_HEAD_TOO_LARGE: Final = (
+    b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+)
 _VERSIONS: Final = {"TLSv1.2": 0x0303, "TLSv1.3": 0x0304}
 _CIPHER_SUITES: Final = {  # RFC 8446, B.4
     "TLS_AES_128_GCM_SHA256": 0x1301,
@@ -45,6 +49,7 @@ class ShieldProtocol(HttpToolsProtocol):
 
     _upgrade: "asyncio.Task[None] | None" = None
     _end: asyncio.TimerHandle | None = None
+    _not_understood = 0  # bytes that the parser holds, or has thrown away, since it last came to the end of something
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Go on at once behind TLS; start TLS on a connection that has none, and serve nothing before."""
@@ -76,6 +81,33 @@ class ShieldProtocol(HttpToolsProtocol):
 
     def _unsupported_upgrade_warning(self) -> None:
         _log.warning("WebSocket refused: its connection would outlive the caller's SVID")
+
+    def data_received(self, data: bytes) -> None:
+        """Hand on what comes, and hang up on a peer whose request line or header fields come to no end."""
+        if self.transport is None:  # not behind TLS yet
+            return
+        self._not_understood += len(data)
+        super().data_received(data)
+        if self._not_understood > MAX_HEAD and not self.transport.is_closing():
+            _log.info("connection closed: more than %d bytes of request line or header fields", MAX_HEAD)
+            if getattr(self.cycle, "response_complete", True):  # no answer is under way; before the first, no cycle is
+                self.transport.write(_HEAD_TOO_LARGE)
+            self.transport.close()
+
+    def on_headers_complete(self) -> None:
+        """Count anew."""
+        self._not_understood = 0
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Count anew: bodies have a bound of their own, as they are read only as fast as the application reads."""
+        self._not_understood = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """Count anew."""
+        self._not_understood = 0
+        super().on_message_complete()
 
     async def _start_tls(self, accepted: socket.socket) -> None:
         try:

@@ -86,9 +86,11 @@ def test_a_client_that_puts_the_handshake_off_sends_nothing_to_a_wrong_server(us
 
 def test_a_server_that_puts_the_handshake_off_reads_nothing_from_a_wrong_client():
     """analyst must not act on what planner says when it serves admin alone."""
-    with Pair(client_for("analyst"), server_for("admin"), lambda tls: tls.recv(16), put_off="server") as pair:
-        with contextlib.suppress(OSError):  # the server may be gone before all is sent
-            pair.tls.sendall(b"do it")
+    with (
+        Pair(client_for("analyst"), server_for("admin"), lambda tls: tls.recv(16), put_off="server") as pair,
+        contextlib.suppress(OSError),  # the server may be gone before all is sent
+    ):
+        pair.tls.sendall(b"do it")
     assert pair.received == b""
     assert isinstance(pair.error, ssl.SSLCertVerificationError)
 
