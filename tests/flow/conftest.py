@@ -1,87 +1,136 @@
-"""Real processes, as a user starts them: each test has a state directory and a port of its own."""
+"""Real processes on this machine: `agentshield` as a user types it, in a directory of its own."""
 
+import contextlib
+import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
 BIN = Path(sys.executable).parent
-PATIENCE = 60
 
 
 @dataclass
-class Terminal:
-    """A directory, an environment, and the commands typed there."""
+class Result:
+    code: int
+    out: str
+    err: str
 
-    directory: Path
+    @property
+    def data(self):
+        return json.loads(self.out)
+
+
+@dataclass
+class Desk:
+    """A working directory, a state directory, and the processes started from them."""
+
+    home: Path
     environment: dict[str, str]
-    running: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    running: list[subprocess.Popen] = field(default_factory=list)
 
-    def __call__(self, line: str, *, exit_code: int = 0) -> subprocess.CompletedProcess[str]:
-        """Run a command as it stands in the documentation, and hold it to its exit code."""
+    @property
+    def state(self) -> Path:
+        return Path(self.environment["AGENTSHIELD_STATE_DIR"])
+
+    def type(self, line: str, *, stdin: str | None = None, timeout: float = 60) -> Result:
+        """Run a command line as a shell would, and return what came of it."""
         done = subprocess.run(
-            line.split(),
-            cwd=self.directory,
+            ["/bin/sh", "-c", line],
+            cwd=self.home,
             env=self.environment,
+            input=stdin,
             capture_output=True,
             text=True,
-            timeout=PATIENCE,
-            check=False,
+            timeout=timeout,
         )
-        assert done.returncode == exit_code, f"$ {line}\nexit code {done.returncode}\n{done.stdout}{done.stderr}"
-        return done
+        return Result(done.returncode, done.stdout, done.stderr)
 
-    def background(self, line: str, *, until: str) -> Path:
-        """Start a command that stays, and wait until its output says that it is there."""
-        log = self.directory / f"{len(self.running)}.log"
-        with log.open("wb") as output:
-            self.running.append(
-                subprocess.Popen(
-                    line.split(), cwd=self.directory, env=self.environment, stdout=output, stderr=subprocess.STDOUT
-                )
-            )
-        deadline = time.monotonic() + PATIENCE
-        while until not in log.read_text():
-            assert time.monotonic() < deadline, f"$ {line}\n{log.read_text()}"
-            assert self.running[-1].poll() is None, f"$ {line}\n{log.read_text()}"
-            time.sleep(0.05)
-        return log
+    def start(self, line: str, **environment: str) -> subprocess.Popen:
+        """Start a command line that goes on running; its output is in `<first word after agentshield>.log`."""
+        log = (self.home / f"{len(self.running)}.log").open("w")
+        process = subprocess.Popen(
+            ["/bin/sh", "-c", f"exec {line}"],
+            cwd=self.home,
+            env={**self.environment, **environment},
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        log.close()
+        self.running.append(process)
+        return process
+
+    def log_of(self, process: subprocess.Popen) -> str:
+        return (self.home / f"{self.running.index(process)}.log").read_text()
+
+    def wait_for(self, process: subprocess.Popen, text: str, *, seconds: float = 30) -> str:
+        """Wait until a process has printed `text`."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline and process.poll() is None:
+            if text in (log := self.log_of(process)):
+                return log
+            time.sleep(0.02)
+        raise AssertionError(f"{text!r} was not printed; exit code {process.poll()}:\n{self.log_of(process)}")
+
+    def up(self, options: str = "") -> subprocess.Popen:
+        process = self.start(f"agentshield up {options}")
+        self.wait_for(process, "AgentShield is up")
+        return process
 
     def close(self) -> None:
-        """End what was started here, and nothing else."""
-        for process in self.running:
-            process.send_signal(signal.SIGTERM)
-        for process in self.running:
-            process.wait(PATIENCE)
+        for process in reversed(self.running):
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=20)
+            if process.poll() is None:
+                process.kill()
+                process.wait()
 
 
-@pytest.fixture
-def port() -> int:
-    """A port that was free a moment ago."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
-
-
-@pytest.fixture
-def terminal(tmp_path: Path, port: int) -> Iterator[Terminal]:
-    """A new user's terminal, in an empty directory."""
-    environment = {
-        **{name: value for name, value in os.environ.items() if not name.startswith(("AGENTSHIELD_", "SPIFFE_"))},
-        "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
-        "AGENTSHIELD_STATE_DIR": str(tmp_path / "state"),
-        "UVICORN_PORT": str(port),
+@contextlib.contextmanager
+def a_desk() -> Iterator[Desk]:
+    # Not tmp_path: its name is nearly as long as a socket's path may be.
+    home = Path(tempfile.mkdtemp(prefix="flow-"))
+    inherited = ("AGENTSHIELD_", "SPIFFE_", "UVICORN_")
+    outer = {key: value for key, value in os.environ.items() if not key.startswith(inherited)}
+    ours = {
+        "PATH": f"{BIN}{os.pathsep}{outer['PATH']}",
+        "AGENTSHIELD_STATE_DIR": str(home / "state"),
+        "PYTHONUNBUFFERED": "1",
     }
-    terminal = Terminal(tmp_path, environment)
+    desk = Desk(home, outer | ours)
     try:
-        yield terminal
+        yield desk
     finally:
-        terminal.close()
-        leftovers: Sequence[str] = (str(BIN / "agentshield"), "down", "--purge", "--yes")
-        subprocess.run(leftovers, env=environment, capture_output=True, timeout=PATIENCE, check=False)
+        desk.close()
+        shutil.rmtree(home, ignore_errors=True)
+
+
+@pytest.fixture
+def desk() -> Iterator[Desk]:
+    with a_desk() as desk:
+        yield desk
+
+
+@pytest.fixture(scope="module")
+def module_desk() -> Iterator[Desk]:
+    with a_desk() as desk:
+        yield desk
+
+
+@pytest.fixture
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return probe.getsockname()[1]

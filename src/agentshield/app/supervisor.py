@@ -9,14 +9,14 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
 from agentshield.app.exit_codes import ExitCode
-from agentshield.errors import UnavailableError
+from agentshield.errors import AgentShieldError, UnavailableError
 
 START_DEADLINE: Final = 30.0  # seconds
 STOP_GRACE: Final = 15.0
@@ -82,7 +82,14 @@ class Supervisor:
 
     def keep(self, name: str, work: Coroutine[Any, Any, None]) -> None:
         """Run `work` until everything stops; should it end by itself, everything stops."""
-        task = asyncio.create_task(self._kept_running(name, work), name=name)
+        self._run(name, work, at_end=self._fail)
+
+    def mind(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        """Run `work` as `keep` does; should it end by itself, the rest goes on and `components` tells why."""
+        self._run(name, work, at_end=lambda _: None)
+
+    def _run(self, name: str, work: Coroutine[Any, Any, None], *, at_end: Callable[[Exception], None]) -> None:
+        task = asyncio.create_task(self._kept_running(name, work, at_end), name=name)
         self._kept.add(task)
         self._services.push_async_callback(_cancelled, task)
 
@@ -100,18 +107,24 @@ class Supervisor:
         if self._failure is not None:
             raise self._failure
 
-    async def _kept_running(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+    async def _kept_running(
+        self, name: str, work: Coroutine[Any, Any, None], at_end: Callable[[Exception], None]
+    ) -> None:
         component = Component(name, "ready")
         self.components.append(component)
+        failure: Exception = UnavailableError(f"{name} ended by itself")
         try:
             await work
-            self._failure = UnavailableError(f"{name} ended by itself")
         except asyncio.CancelledError:
             raise
         except Exception as error:
-            _log.exception("%s failed", name)
-            self._failure = error
-        component.state, component.detail = "failed", str(self._failure)
+            failure = error
+        _log.error("%s failed: %s", name, failure, exc_info=None if isinstance(failure, AgentShieldError) else failure)
+        component.state, component.detail = "failed", str(failure)
+        at_end(failure)
+
+    def _fail(self, failure: Exception) -> None:
+        self._failure = self._failure or failure
         self._stop.set()
 
     def _on_signal(self) -> None:

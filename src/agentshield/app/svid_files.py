@@ -67,6 +67,8 @@ def _token_in(content: bytes) -> str | None:
 
 def _chain_in(content: bytes) -> tuple[x509.Certificate, ...]:
     """Read a chain, leaf first."""
+    if not content.strip():
+        raise InvalidInputError("there is nothing to read: neither a certificate nor a token")
     if _PEM_MARK not in content:
         return tuple(split_der_certificates(content))
     try:

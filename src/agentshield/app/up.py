@@ -191,7 +191,8 @@ async def _node_agent(settings: NodeSettings, supervisor: Supervisor) -> AsyncIt
         await asyncio.wait((running, ready), return_when=asyncio.FIRST_COMPLETED)
         if running.done():
             running.result()
-        supervisor.keep("node agent work", _follow(running))
+        # Minded, not kept: whoever bans this node agent must still find an authority to lift the ban.
+        supervisor.mind("workload identities", _follow(running))
         yield node
     finally:
         ready.cancel()

@@ -9,6 +9,7 @@ import pytest
 
 from agentshield.app import supervisor as supervisor_module
 from agentshield.app.supervisor import ServiceStartError, Supervisor
+from agentshield.errors import UnavailableError
 
 
 @asynccontextmanager
@@ -83,6 +84,21 @@ async def test_work_that_ends_stops_everything_and_says_why():
             await supervisor.wait()
     assert supervisor.components[1].state == "failed"
     assert journal == ["+database", "-database"]
+
+
+async def test_minded_work_that_ends_is_told_and_the_rest_goes_on():
+    """A node agent that was banned must not take the authority down with it: who would lift the ban?"""
+
+    async def banned():
+        raise UnavailableError("banned")
+
+    async with Supervisor() as supervisor:
+        supervisor.mind("node agent", banned())
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(supervisor.wait(), 0.05)
+        assert (supervisor.components[0].state, supervisor.components[0].detail) == ("failed", "banned")
+        supervisor.request_stop()
+        await supervisor.wait()
 
 
 async def test_a_signal_stops_and_kept_work_is_cancelled_first():
