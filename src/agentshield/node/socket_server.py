@@ -28,7 +28,6 @@ log = logging.getLogger(__name__)
 
 # A local caller's connection may grow as old as the caller: there is no balancing to be done on a Unix socket.
 _LIMITS: Final = ConnectionLimits(age=timedelta(days=3650).total_seconds())
-_MAX_UNPARSED_BYTES: Final = 16_384 + 9  # RFC 9113, 4.2: the largest frame that we allow, with its header
 _ACCEPT_PAUSE: Final = 0.05  # seconds, when the system is out of descriptors
 
 _callers: WeakKeyDictionary[Connection, Peer] = WeakKeyDictionary()
@@ -141,12 +140,6 @@ class _CallerProtocol(GuardedProtocol):
         self.caller = caller
         self._server = server
         self._followed = -1
-
-    def data_received(self, data: bytes) -> None:
-        super().data_received(data)
-        # h2 looks at a frame's announced size only when it has all of the frame: up to 16 MB a connection.
-        if len(self.connection._connection.incoming_buffer._data) > _MAX_UNPARSED_BYTES:  # noqa: SLF001
-            self.abort()
 
     def abort(self) -> None:
         """Drop the connection now."""

@@ -1,7 +1,8 @@
 """A gRPC connection that a hostile client cannot wear us out with. grpclib speaks the protocol, this sets the bounds.
 
-Bounded are: the announced size of a message, streams that are opened only to be reset (CVE-2023-44487), and the age of
-a connection. Every private name of grpclib that we lean on for this is used in this module (grpclib 0.4.9).
+Bounded are: the announced size of a frame and of a message, streams that are opened only to be reset (CVE-2023-44487),
+answers that nobody reads (CVE-2019-9512), and the age of a connection. Every private name of grpclib that we lean on
+for this is used in this module (grpclib 0.4.9).
 """
 
 import asyncio
@@ -23,11 +24,14 @@ from grpclib.protocol import Stream as H2Stream
 from grpclib.server import Handler as StreamTasks
 from grpclib.server import Stream
 from h2.config import H2Configuration
+from h2.events import AlternativeServiceAvailable, UnknownFrameReceived
 
 from agentshield.sdk.wire.status_details import StatusDetailsCodec
 
 _CONFIGURATION: Final = Configuration().__for_server__()
 _H2_CONFIGURATION: Final = H2Configuration(client_side=False, header_encoding="ascii", validate_outbound_headers=False)
+_MAX_UNPARSED_BYTES: Final = 16_384 + 9  # RFC 9113, 4.2: the largest frame that we allow, with its header
+MAX_UNREAD_BYTES: Final = 4 * 1024 * 1024  # grpclib waits with messages at 64 KB; what h2 itself answers, it does not
 _AGE_JITTER: Final = 0.1  # so that clients which came together do not come back together
 
 _Receive = Callable[[int], Coroutine[Any, Any, bytes]]
@@ -72,10 +76,25 @@ class GuardedProtocol(H2Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin, and set the day of retirement."""
         super().connection_made(transport)
+        for ignored in (UnknownFrameReceived, AlternativeServiceAvailable):  # RFC 9113, 5.5; grpclib knows them not
+            self.processor.processors[ignored] = lambda _: None
         self._transport = cast("asyncio.Transport", transport)  # uvloop's transports are none of asyncio's classes
         age = self._limits.age * random.uniform(1 - _AGE_JITTER, 1 + _AGE_JITTER)  # noqa: S311 - spreads load
         self._retirement = asyncio.get_running_loop().call_later(age, self.retire)
         self._on_made(self)
+
+    def data_received(self, data: bytes) -> None:
+        """Take what arrived, and drop the connection if it makes us hold too much for it, on either side."""
+        try:
+            super().data_received(data)
+        except UnicodeDecodeError:  # a header that is not ASCII: no protocol error to h2, and a traceback to asyncio
+            self.abort()
+            return
+        # h2 looks at a frame's announced size only when it has all of the frame: up to 16 MB a connection.
+        unparsed = len(self.connection._connection.incoming_buffer._data)  # noqa: SLF001
+        unread = self._transport.get_write_buffer_size() if self._transport is not None else 0
+        if unparsed > _MAX_UNPARSED_BYTES or unread > MAX_UNREAD_BYTES:
+            self.abort()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """End, whoever wanted it."""
