@@ -67,6 +67,10 @@ class EnforcementSnapshot:
     agents: tuple[AgentFacts, ...] = ()
     federated: tuple[TrustDomain, ...] = ()
 
+    def __post_init__(self) -> None:
+        if self.lease <= timedelta(0):
+            raise ValueError(f"lease: it must last, not {self.lease}")
+
     def standing(self) -> AgentStanding:
         """Who is in good standing, by this snapshot."""
         return AgentStanding(

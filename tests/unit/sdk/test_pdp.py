@@ -272,6 +272,8 @@ def test_a_snapshot_survives_its_travel(snapshot):
         {"issued_at": "now"},
         {"issued_at": 1e300},
         {"lease_seconds": "1"},
+        {"lease_seconds": 0},
+        {"lease_seconds": -1},
         {"policy": []},
         {"policy": {"../x.cedar": ""}},
         {"policy": {"rules.yaml": 7}},
