@@ -1,6 +1,7 @@
 """Measuring files: their SHA-256, computed off the event loop, and remembered while the file is untouched."""
 
 import asyncio
+import errno
 import hashlib
 import os
 import stat
@@ -59,8 +60,7 @@ class FileMeasurer:
 
     def _measure(self, path: str, reader: Reader | None, limit: int) -> str:
         target = os.path.realpath(path, strict=True) if reader is not None else path
-        # Without O_NONBLOCK, opening a FIFO would wait for a writer for ever.
-        descriptor = os.open(target, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        descriptor = _open_regular(target)
         with open(descriptor, "rb") as file:  # noqa: PTH123  (it is a descriptor)
             facts = os.fstat(descriptor)
             if not stat.S_ISREG(facts.st_mode) or facts.st_size > limit:
@@ -76,6 +76,23 @@ class FileMeasurer:
         while len(self._known) > _REMEMBERED:
             self._known.popitem(last=False)
         return digest
+
+
+def _open_regular(path: str) -> int:
+    """Open a file that is known to be one before: to open a FIFO or a device can do things, and we may be root.
+
+    Raises:
+        OSError: it is not there, not ours to read, or not a regular file.
+    """
+    if not hasattr(os, "O_PATH"):  # not Linux; O_NONBLOCK, or a FIFO would make us wait for a writer for ever
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    pinned = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    try:
+        if not stat.S_ISREG(os.fstat(pinned).st_mode):
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        return os.open(f"/proc/self/fd/{pinned}", os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    finally:
+        os.close(pinned)
 
 
 def _could_have_read(target: str, descriptor: int, facts: os.stat_result, reader: Reader) -> bool:
