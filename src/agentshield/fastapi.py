@@ -14,7 +14,14 @@ from typing import TYPE_CHECKING, Any
 from fastapi import Depends, FastAPI, Request, Response
 
 from agentshield.policy.engine import Effect
-from agentshield.sdk.asgi import NO_DECISION, VISIT, ShieldMiddleware, authorized_caller, decide_without_policy
+from agentshield.sdk.asgi import (
+    NO_DECISION,
+    VISIT,
+    ShieldMiddleware,
+    authorized_caller,
+    decide_without_policy,
+    public_paths,
+)
 from agentshield.sdk.authorizers import Expected
 from agentshield.sdk.caller import Caller
 from agentshield.sdk.errors import CallDeniedError, CallerUnknownError, DecisionUnrecordedError
@@ -61,7 +68,7 @@ def protect(
     Without `accept`, a route that does not ask for a `caller` is refused before it runs. Without `shield`, the
     environment says who we are.
     """
-    public = tuple(public)
+    public = public_paths(public)
     app.add_middleware(_FastApiDoor, app, shield, accept, public)
     for refusal in (CallDeniedError, CallerUnknownError, DecisionUnrecordedError):
         app.add_exception_handler(refusal, _answer_with_problem)

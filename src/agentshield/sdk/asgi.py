@@ -91,6 +91,7 @@ class ShieldMiddleware:
     def __init__(
         self, app: App, shield: Shield | None = None, *, accept: Expected | None = None, public: Iterable[str] = ()
     ) -> None:
+        public = public_paths(public)
         self._app = app
         self._given = shield
         self._shield = shield
@@ -136,6 +137,8 @@ class ShieldMiddleware:
             raise CallerUnknownError(str(error)) from error
         visit = Visit(shield=shield, peer=peer, trace=_trace(scope))
         action = _action(scope)
+        if self._accept is not None and (reason := await shield.decisions.in_the_dark()) is not None:
+            await decide_without_policy(visit, Effect.DENY, reason, action)
         if (reason := shield.decisions.cut_off(peer.spiffe_id)) is not None:
             await decide_without_policy(visit, Effect.DENY, reason, action)
         if self._accept is not None:
@@ -242,6 +245,17 @@ class _Answer:
 
 def _may_answer(visit: Visit, status: int) -> bool:
     return visit.caller is not None or (visit.refusal is not None and status >= _FIRST_ERROR_STATUS)
+
+
+def public_paths(public: Iterable[str]) -> tuple[str, ...]:
+    """Read a list of paths; one text alone would be the list of its letters, and `/` one of them.
+
+    Raises:
+        TypeError: it is.
+    """
+    if isinstance(public, str):
+        raise TypeError(f"public is a list of paths, not {public!a}")
+    return tuple(public)
 
 
 async def send_problem(send: Send, problem: Problem, *, more_headers: Iterable[tuple[bytes, bytes]] = ()) -> None:

@@ -48,6 +48,11 @@ class Decisions:
         """Name the reason for which an agent may do nothing at all now ("agent-suspended"), if there is one."""
         return self._enforcement.cut_off(spiffe_id)
 
+    async def in_the_dark(self) -> str | None:
+        """Name the reason for which nobody's standing is known now ("stale-lease"), if it should be."""
+        await self._enforcement.ready(self._clock())
+        return self._enforcement.in_the_dark(self._clock())
+
     async def decide(
         self, action: str, caller: VerifiedIdentity, *, context: Mapping[str, Any] | None = None
     ) -> Decision:

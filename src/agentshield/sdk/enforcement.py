@@ -21,6 +21,8 @@ from agentshield.sdk.errors import NotOfferedError
 from agentshield.sdk.pdp import (
     AGENT_LOCKED,
     AGENT_SUSPENDED,
+    NO_POLICY,
+    STALE_LEASE,
     Pdp,
     call_request,
     plain_context,
@@ -28,6 +30,7 @@ from agentshield.sdk.pdp import (
 from agentshield.sdk.recorder import LoggingRecorder, NodeRecorder
 from agentshield.sdk.wire import methods, node_pb2
 from agentshield.sdk.workload_api import FAULTS, WorkloadApiClient, explain_fault
+from agentshield.signals.lease import Lease
 from agentshield.signals.standing import AgentStanding, Standing
 
 if TYPE_CHECKING:
@@ -81,6 +84,10 @@ class Decider:
         standing = self._standing.find(str(spiffe_id))
         return _CUT_OFF.get(standing) if standing is not None else None
 
+    def in_the_dark(self, at: datetime) -> str | None:  # noqa: ARG002  who is told nothing cannot miss anything
+        """Name the reason for which nobody's standing is known now, if it should be."""
+        return None
+
 
 def allowed_callers(
     decider: Decider, callee: SpiffeId, actions: Iterable[str], *, at: datetime
@@ -125,6 +132,15 @@ class NodeEnforcement(Decider):
                 _log.warning("no policy arrived from the node agent within %gs", FIRST_SNAPSHOT_WAIT)
                 self._first.set()  # wait once, then say no at once; the push still counts when it comes
 
+    def in_the_dark(self, at: datetime) -> str | None:
+        """Without a push, or past its lease, a suspension may have been missed."""
+        if self.not_offered is not None:
+            return None
+        held = self.pdp.snapshot
+        if held is None:
+            return NO_POLICY
+        return None if Lease(granted_at=held.issued_at, duration=held.lease).is_current(at) else STALE_LEASE
+
     async def aclose(self) -> None:
         """Stop following, once what waits is recorded."""
         await self.recorder.aclose()
@@ -142,7 +158,8 @@ class NodeEnforcement(Decider):
             except Exception:
                 fault = None
                 _log.exception("enforcement cannot be followed; decisions stop when the lease ends")
-            if isinstance(fault, NotOfferedError):
+            # One that has pushed before offers it, whatever it says now; its audit log stays the one we record in.
+            if isinstance(fault, NotOfferedError) and self.pdp.snapshot is None:
                 _log.warning("this node agent pushes no policy: every decision is a deny")
                 self.not_offered = fault
                 self.recorder = LoggingRecorder()
