@@ -1,7 +1,7 @@
 """From `entry create` to the SVID in the workload: through the database, the change feed and two processes' sockets.
 
-`agentshield up` runs as its users run it. This process is the workload: it holds a Workload API stream open, and asks the
-admin socket for entries that match it, among thousands that do not.
+`agentshield up` runs as its users run it. This process is the workload: it holds a Workload API stream open and asks
+the admin socket for entries that match it, among thousands that do not.
 """
 
 import asyncio
