@@ -24,7 +24,7 @@ from grpclib.protocol import Stream as H2Stream
 from grpclib.server import Handler as StreamTasks
 from grpclib.server import Stream
 from h2.config import H2Configuration
-from h2.events import AlternativeServiceAvailable, UnknownFrameReceived
+from h2.events import AlternativeServiceAvailable, DataReceived, UnknownFrameReceived
 
 from agentshield.sdk.wire.status_details import StatusDetailsCodec
 
@@ -32,6 +32,7 @@ _CONFIGURATION: Final = Configuration().__for_server__()
 _H2_CONFIGURATION: Final = H2Configuration(client_side=False, header_encoding="ascii", validate_outbound_headers=False)
 _MAX_UNPARSED_BYTES: Final = 16_384 + 9  # RFC 9113, 4.2: the largest frame that we allow, with its header
 MAX_UNREAD_BYTES: Final = 4 * 1024 * 1024  # grpclib waits with messages at 64 KB; what h2 itself answers, it does not
+_MAX_PIECES: Final = 2048  # DATA frames held for one call; a message of 4 MB in frames of 16 KB is 256
 _AGE_JITTER: Final = 0.1  # so that clients which came together do not come back together
 
 _Receive = Callable[[int], Coroutine[Any, Any, bytes]]
@@ -78,6 +79,8 @@ class GuardedProtocol(H2Protocol):
         super().connection_made(transport)
         for ignored in (UnknownFrameReceived, AlternativeServiceAvailable):  # RFC 9113, 5.5; grpclib knows them not
             self.processor.processors[ignored] = lambda _: None
+        self._take_data = cast("Callable[[DataReceived], None]", self.processor.processors[DataReceived])
+        self.processor.processors[DataReceived] = self._data_received_on_stream
         self._transport = cast("asyncio.Transport", transport)  # uvloop's transports are none of asyncio's classes
         age = self._limits.age * random.uniform(1 - _AGE_JITTER, 1 + _AGE_JITTER)  # noqa: S311 - spreads load
         self._retirement = asyncio.get_running_loop().call_later(age, self.retire)
@@ -124,6 +127,16 @@ class GuardedProtocol(H2Protocol):
         """Wait until the connection is gone, and its calls with it."""
         await self._lost.wait()
         await self._calls.wait_closed()
+
+    def _data_received_on_stream(self, event: DataReceived) -> None:
+        """Pass on what a call was sent. Pieces are bounded too: each costs us hundreds of bytes."""
+        if not event.flow_controlled_length:
+            return  # nothing at all; the end of a stream is an event of its own
+        stream = self.processor.streams.get(event.stream_id)
+        if stream is not None and stream.buffer._unacked.qsize() + len(stream.buffer._acked) >= _MAX_PIECES:  # noqa: SLF001
+            self.abort()
+            return
+        self._take_data(event)
 
     def _end_if_idle(self) -> None:
         if not self._is_retiring or self._transport is None or self._transport.is_closing() or self.processor.streams:
