@@ -1,6 +1,9 @@
 """The agent developer's first five minutes (users.md 1.2): the commands as written, with the outcomes as stated."""
 
+import json
+import os
 import re
+import signal
 import socket
 import time
 from datetime import UTC, datetime, timedelta
@@ -64,7 +67,7 @@ def test_first_five_minutes(desk, port):
     denied = desk.type(call)
     assert denied.code == 3
     assert '"status": 403' in denied.out
-    assert "decision  deny (default-deny)" in denied.err
+    assert "decision  deny (default-deny: no rule allows it)" in denied.err
     allow = re.search(r"allow it  (.*)", denied.err).group(1)
     assert allow == "agentshield policy allow planner analyst hello"
 
@@ -132,6 +135,38 @@ def test_a_detached_up_keeps_its_state_over_a_restart(desk):
     finally:
         assert desk.type("agentshield down --purge --yes").code == 0
     assert not desk.state.exists()
+
+
+def test_an_ephemeral_up_forgets_everything(desk):
+    """Who tries something out must not have to clean up after it."""
+    up = desk.start("agentshield up --ephemeral -o jsonl")
+    facts = json.loads(desk.wait_for(up, "workload_api").splitlines()[0])
+    state = Path(facts["state_dir"])
+    assert state.is_dir()
+    assert desk.type(f"agentshield agent create x --state-dir {state}").code == 0
+    up.terminate()
+    assert up.wait(timeout=20) == 0
+    assert not state.exists()
+    assert not desk.state.exists()
+
+
+def test_a_suspension_that_not_everybody_confirmed_says_so(desk, free_port):
+    """Security operations must know who still decides by the old state: exit code 7, not a comfortable 0."""
+    desk.up()
+    desk.type("agentshield agent create planner && agentshield agent create analyst && agentshield init")
+    analyst = desk.start("agentshield run --as analyst -- uvicorn analyst:app", UVICORN_PORT=str(free_port))
+    desk.wait_for(analyst, "Uvicorn running")
+    assert desk.type(f"agentshield ping localhost:{free_port} --as planner").code == 0
+    os.killpg(analyst.pid, signal.SIGSTOP)
+    try:
+        partial = desk.type("agentshield agent suspend planner --timeout 2 -o json")
+    finally:
+        os.killpg(analyst.pid, signal.SIGCONT)
+    assert partial.code == 7
+    assert (partial.data["confirmed"], partial.data["enforcement_points"]) == (0, 1)
+    assert "have not confirmed" in partial.err
+    again = desk.type("agentshield agent suspend planner -o json")
+    assert (again.code, again.data["confirmed"]) == (0, 1)
 
 
 def test_the_commands_of_spire_and_of_the_seed_article(desk):

@@ -15,13 +15,32 @@ from agentshield.app.failure import failed
 from agentshield.app.identity import shield_as
 from agentshield.app.invocation import Invocation
 from agentshield.errors import AgentShieldError, AuthorizationError, InvalidInputError, UnavailableError
+from agentshield.policy.engine import DEFAULT_DENY, POLICY_ERROR
 from agentshield.sdk.authorizers import Expected
 from agentshield.sdk.http import refusal_in
+from agentshield.sdk.pdp import (
+    AGENT_LOCKED,
+    AGENT_SUSPENDED,
+    AGENT_UNKNOWN,
+    IDENTITY_EXPIRED,
+    NO_POLICY,
+    STALE_LEASE,
+)
 from agentshield.sdk.peer import peer_of
 from agentshield.sdk.shield import Shield
 
 MAX_SHOWN: Final = 1 << 20
-_REFUSED = (401, 403)
+_REFUSED: Final = (401, 403)
+_IN_WORDS: Final = {
+    DEFAULT_DENY: "no rule allows it",
+    POLICY_ERROR: "a policy could not be evaluated, so nothing is allowed",
+    NO_POLICY: "the callee has no policy yet",
+    STALE_LEASE: "the callee has not heard from its node agent for too long",
+    AGENT_UNKNOWN: "caller or callee is not a registered agent",
+    AGENT_SUSPENDED: "caller or callee is suspended",
+    AGENT_LOCKED: "caller or callee is locked",
+    IDENTITY_EXPIRED: "the caller's certificate has expired",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,13 +100,20 @@ def report(invocation: Invocation, result: dict[str, Any]) -> None:
         return
     output.say(f"caller    {result['caller']}")
     output.say(f"callee    {result['callee']}")
-    output.say(f"decision  {result['decision']}" + (f" ({', '.join(result['reasons'])})" if result["reasons"] else ""))
+    reasons = ", ".join(_explained(reason) for reason in result["reasons"])
+    output.say(f"decision  {result['decision']}" + (f" ({reasons})" if reasons else ""))
     if result["decision_id"]:
         output.say(f"record    agentshield audit show {result['decision_id']}")
     if result["remedy"]:
         output.say(f"allow it  {result['remedy']}")
     if result["body"]:
         print(result["body"].rstrip("\n"))
+
+
+def _explained(reason: str) -> str:
+    """Put a reason of ours in words; a policy's id stands for itself."""
+    words = _IN_WORDS.get(reason)
+    return f"{reason}: {words}" if words else reason
 
 
 async def _result(invocation: Invocation, me: Shield, response: httpx2.Response) -> dict[str, Any]:

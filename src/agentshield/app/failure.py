@@ -33,6 +33,15 @@ _FAMILIES: tuple[tuple[type[AgentShieldError], str, ExitCode], ...] = (
     (IntegrityError, "integrity", ExitCode.ANSWER_IS_NO),
     (ConfigurationError, "configuration", ExitCode.USAGE),
 )
+_EXTRA_OF = {
+    "sqlalchemy": "server",
+    "alembic": "server",
+    "starlette": "server",
+    "uvicorn": "asgi",
+    "httptools": "asgi",
+    "fastapi": "fastapi",
+    "psycopg": "postgresql",
+}
 _EXIT_OF_FAMILY = {family: code for _, family, code in _FAMILIES}
 
 
@@ -67,6 +76,13 @@ class Failure:
             case AgentShieldError():
                 return cls(
                     what=str(error), code=error.code, family=family_of(error), why=_cause(error), next=error.hint
+                )
+            case ModuleNotFoundError() if (extra := _extra_with(error.name)) is not None:
+                return cls(
+                    what=f"{error.name} is not installed, and this command needs it",
+                    code="extra_missing",
+                    family="configuration",
+                    next=f"pip install 'agentshield-identity[{extra}]'",
                 )
             case OSError():
                 return cls(what=_os_message(error), code="os_error", family="internal")
@@ -133,6 +149,11 @@ def failed(what: str, *, code: str, family: str, why: str | None = None, next_st
 def family_of(error: AgentShieldError) -> str:
     """Name the family of `error`, as drawn in `agentshield.errors`."""
     return next((family for kind, family, _ in _FAMILIES if isinstance(error, kind)), "internal")
+
+
+def _extra_with(module: str | None) -> str | None:
+    """Name the extra of our distribution that brings a module which the core does without."""
+    return _EXTRA_OF.get((module or "").partition(".")[0])
 
 
 def _cause(error: BaseException) -> str | None:
