@@ -1,12 +1,30 @@
 """What can be wrong with the audit log; for each way of tampering an error of its own."""
 
-from agentshield.errors import ConflictError, IntegrityError, InvalidInputError, NotFoundError, UnavailableError
+from agentshield.errors import (
+    AuthorizationError,
+    ConflictError,
+    IntegrityError,
+    InvalidInputError,
+    NotFoundError,
+    UnavailableError,
+)
 
 
 class InvalidEventError(InvalidInputError):
     """Bytes or members that are not an audit event as docs/formats/audit-event.md defines it."""
 
     code = "invalid_event"
+
+
+class MisattributedEventError(AuthorizationError):
+    """An enforcement point reports what happened at another."""
+
+    code = "misattributed_event"
+
+    def __init__(self, *, told_of: str, enforcement_point: str) -> None:
+        super().__init__(f"event tells of {told_of[:256]!a}, but was seen at {enforcement_point[:256]!a}")
+        self.told_of = told_of
+        self.enforcement_point = enforcement_point
 
 
 class EventNotFoundError(NotFoundError):

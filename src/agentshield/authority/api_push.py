@@ -11,6 +11,7 @@ from grpclib.exceptions import GRPCError
 from grpclib.server import Stream
 
 from agentshield.audit.events import AuditEvent, parse_event
+from agentshield.audit.witnessed import check_witnessed
 from agentshield.authority.entries import AuthorizedEntries
 from agentshield.authority.grpc_calls import Callers, address_of, answered, request_of
 from agentshield.authority.grpc_messages import entry_message
@@ -136,7 +137,9 @@ class PushApi:
 def _stamped(event: AuditEvent, node: str, served: set[str]) -> AuditEvent:
     """Say who reported it. Where it happened is the node's word, and only about identities that it may serve."""
     where = event.enforcement_point if event.enforcement_point in served else node
-    return replace(event, reported_by=node, enforcement_point=where)
+    seen = replace(event, reported_by=node, enforcement_point=where)
+    check_witnessed(seen)
+    return seen
 
 
 def _progress_of(ack: push_pb2.EnforcementAck) -> NodeProgress:

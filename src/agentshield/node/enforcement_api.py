@@ -10,6 +10,7 @@ from grpclib.exceptions import StreamTerminatedError
 from grpclib.server import Stream
 
 from agentshield.audit.events import parse_event
+from agentshield.audit.witnessed import check_witnessed
 from agentshield.node.enforcement import EnforcementHub, EnforcementPoint
 from agentshield.node.entries import Entry
 from agentshield.node.errors import ForeignEventError
@@ -96,4 +97,6 @@ def _stamped(raw: bytes, entries: Sequence[Entry]) -> bytes:
     names = [str(entry.spiffe_id) for entry in entries]
     if event.enforcement_point not in ("", *names):
         raise ForeignEventError(f"event names {event.enforcement_point} as its enforcement point, not {names[0]}")
-    return replace(event, enforcement_point=event.enforcement_point or names[0], reported_by="").to_json()
+    seen = replace(event, enforcement_point=event.enforcement_point or names[0], reported_by="")
+    check_witnessed(seen)
+    return seen.to_json()

@@ -12,7 +12,13 @@ from agentshield.audit.events import CallDecided, Decision, PolicyActivated
 from agentshield.authority.agents import AgentRequest, launch_selectors
 from agentshield.authority.server import NodeServer
 from agentshield.policy.bundle import PolicyBundle
-from agentshield.sdk.clients.errors import AuthorityUnavailableError, NodeRefusedError, Refusal, RequestRefusedError
+from agentshield.sdk.clients.errors import (
+    AuthorityUnavailableError,
+    NodeRefusedError,
+    NotPermittedError,
+    Refusal,
+    RequestRefusedError,
+)
 from agentshield.sdk.clients.values import EnforcementAck
 from agentshield.sdk.pdp import EnforcementSnapshot
 from agentshield.testing.trust_domain import FakeTrustDomain
@@ -167,7 +173,11 @@ def decided(**members):
 
 async def test_events_are_logged_in_the_nodes_name(client, audit_log, node):
     """Who reported an event is what the connection proves; what the event says about that is not believed."""
-    event = decided(reported_by="spiffe://example.test/somebody/else", enforcement_point="spiffe://example.test/forged")
+    event = decided(
+        callee=str(node.node.spiffe_id),
+        reported_by="spiffe://example.test/somebody/else",
+        enforcement_point="spiffe://example.test/forged",
+    )
     (receipt,) = await client.record_events([event.to_json()])
     logged = audit_log.events[receipt.index]
     assert receipt.event_id == event.event_id == logged.event_id
@@ -183,12 +193,22 @@ async def test_enforcement_point_may_be_a_workload_of_the_node(authority, client
     assert audit_log.events[receipt.index].enforcement_point == "spiffe://example.test/agents/analyst"
 
 
-async def test_a_node_cannot_report_what_only_the_authority_sees(client, audit_log):
+async def test_a_call_between_others_cannot_be_put_on_record(authority, client, audit_log, entry):
+    """A compromised agent must not be able to write that two others talked, or that one of them was refused."""
+    await authority.create_entry(entry("/agents/mallory"))
+    before = len(audit_log.events)
+    forged = decided(enforcement_point="spiffe://example.test/agents/mallory")
+    with pytest.raises(NotPermittedError, match="but was seen at 'spiffe://example.test/agents/mallory'"):
+        await client.record_events([forged.to_json()])
+    assert len(audit_log.events) == before
+
+
+async def test_a_node_cannot_report_what_only_the_authority_sees(client, audit_log, node):
     """A forged "policy activated" in the log would lie about who changed the rules."""
     forged = PolicyActivated(at=datetime(2026, 11, 23, 12, tzinfo=UTC), by="mallory", bundle_digest="0" * 64)
     before = len(audit_log.events)
     with pytest.raises(RequestRefusedError):
-        await client.record_events([decided().to_json(), forged.to_json()])
+        await client.record_events([decided(callee=str(node.node.spiffe_id)).to_json(), forged.to_json()])
     assert len(audit_log.events) == before  # none of them: the good one was not logged either
 
 
@@ -205,12 +225,12 @@ async def test_number_of_events_is_bounded(client):
         await client.record_events([b"{}"] * 501)
 
 
-async def test_without_a_log_nothing_is_acknowledged(client, audit_log):
+async def test_without_a_log_nothing_is_acknowledged(client, audit_log, node):
     """No log, no act: a receipt that was not earned would let a call happen unrecorded."""
     await client.record_events([])
     audit_log.is_broken = True
     with pytest.raises(AuthorityUnavailableError):
-        await client.record_events([decided().to_json()])
+        await client.record_events([decided(callee=str(node.node.spiffe_id)).to_json()])
 
 
 async def test_stopping_ends_streams_at_once(authority, connect, node_svid, clock):
