@@ -198,7 +198,7 @@ async def test_a_call_between_others_cannot_be_put_on_record(authority, client, 
     await authority.create_entry(entry("/agents/mallory"))
     before = len(audit_log.events)
     forged = decided(enforcement_point="spiffe://example.test/agents/mallory")
-    with pytest.raises(NotPermittedError, match="but was seen at 'spiffe://example.test/agents/mallory'"):
+    with pytest.raises(NotPermittedError, match=r"but was seen at 'spiffe://example.test/agents/mallory'"):
         await client.record_events([forged.to_json()])
     assert len(audit_log.events) == before
 
