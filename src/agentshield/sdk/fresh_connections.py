@@ -5,15 +5,18 @@ idle connection means that the server has closed it. Our streams also say yes wh
 the pool opens a new one, with today's SVID, and no request is ever sent on a stale connection or lost with it.
 """
 
+import time
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from agentshield.clock import Clock
 from agentshield.errors import AgentShieldError
 from agentshield.identity.verify import VerifiedIdentity
 from agentshield.sdk.peer import peer_of
 from agentshield.sdk.tls import SpiffeContext
+
+_TIME_TO_BEGIN: Final = 0.1  # seconds in which a request that was given a connection begins to use it
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,17 +27,22 @@ class Freshness:
     clock: Clock
     peer: VerifiedIdentity
     retire_at: datetime
+    ends_at: datetime
 
     @classmethod
     def of_new_connection(cls, tls: SpiffeContext, clock: Clock, peer: VerifiedIdentity) -> "Freshness":
         """Judge a connection that was opened just now."""
         now = clock()
         ends = [peer.valid_until, *([tls.svid.not_after] if tls.svid is not None else [])]
-        return cls(tls, clock, peer, now + (min(ends) - now) / 2)
+        return cls(tls, clock, peer, retire_at=now + (min(ends) - now) / 2, ends_at=min(ends))
+
+    def is_due(self) -> bool:
+        """Whether it is time for a new connection; this one is still good."""
+        return self.clock() >= self.retire_at
 
     def is_over(self) -> bool:
         """Whether the connection must not carry another request."""
-        if self.tls.svid is None or self.clock() >= self.retire_at:
+        if self.tls.svid is None or self.clock() >= self.ends_at:
             return True
         try:
             self.tls.verify_again(self.peer)
@@ -51,11 +59,26 @@ class _Stream:
         self._tls = tls
         self._clock = clock
         self._freshness: Freshness | None = None
+        self._offered_at = float("-inf")
 
     def get_extra_info(self, info: str) -> Any:
-        if info == "is_readable" and self._freshness is not None and self._freshness.is_over():
+        if info == "is_readable" and self._freshness is not None and self._is_to_be_replaced(self._freshness):
             return True
         return self._stream.get_extra_info(info)
+
+    def _is_to_be_replaced(self, freshness: Freshness) -> bool:
+        """Decide at once where the proof has ended; where it is merely half-way, only if nobody was just told to go on.
+
+        A pool closes what it is told to replace, also when it gave the connection to a request that has not quite
+        begun. In a pool that busy, the server's `connection: close` is what ends the connection.
+        """
+        if freshness.is_over():
+            return True
+        now = time.monotonic()
+        if freshness.is_due() and now - self._offered_at > _TIME_TO_BEGIN:
+            return True
+        self._offered_at = now
+        return False
 
     def _handshake_done(self, stream: Any) -> None:
         peer = peer_of(stream)

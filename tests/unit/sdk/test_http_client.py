@@ -98,10 +98,25 @@ def test_connections_retire_at_half_life():
     server.update(domain.issue_svid("/analyst", lifetime=timedelta(minutes=10)), domain.bundles())
     client.update(domain.issue_svid("/planner", lifetime=timedelta(hours=1)), domain.bundles())
     freshness = Freshness.of_new_connection(client, clock, peer_of(handshake(client, server).client))
-    assert not freshness.is_over()
     clock.advance(timedelta(minutes=4, seconds=59))
-    assert not freshness.is_over()
+    assert not freshness.is_due()
     clock.advance(timedelta(seconds=2))
+    assert freshness.is_due()
+    assert not freshness.is_over()
+
+
+def test_connections_end_with_the_first_of_both_svids():
+    """A connection that nobody renewed in time must not carry a request on a proof that has ended."""
+    clock = FakeClock()
+    domain = FakeTrustDomain(clock=clock)
+    server = SpiffeContext.for_server(clock=clock)
+    client = SpiffeContext.for_client(authorize=lambda _peer: None, clock=clock)
+    server.update(domain.issue_svid("/analyst", lifetime=timedelta(hours=1)), domain.bundles())
+    client.update(domain.issue_svid("/planner", lifetime=timedelta(minutes=10)), domain.bundles())
+    freshness = Freshness.of_new_connection(client, clock, peer_of(handshake(client, server).client))
+    clock.advance(timedelta(minutes=9, seconds=50))
+    assert not freshness.is_over()
+    clock.advance(timedelta(seconds=10))
     assert freshness.is_over()
 
 
