@@ -16,6 +16,7 @@ from agentshield.errors import InvalidInputError
 Members = Mapping[str, type | tuple[type, ...]]
 
 MAX_BODY: Final = 8 << 20
+MAX_SECONDS: Final = 10 * 366 * 24 * 3600  # ten years
 
 
 def context_of(request: Request) -> AdminContext:
@@ -71,9 +72,17 @@ def required(body: Mapping[str, Any], name: str) -> Any:
 
 
 def seconds_in(body: Mapping[str, Any], name: str) -> timedelta | None:
-    """Return a member that counts seconds as a duration."""
+    """Return a member that counts seconds as a duration.
+
+    Raises:
+        InvalidInputError: it is negative, no number at all, or longer than anything we could keep a promise for.
+    """
     value = body.get(name)
-    return None if value is None else timedelta(seconds=float(value))
+    if value is None:
+        return None
+    if isinstance(value, bool) or not 0 <= value <= MAX_SECONDS:  # NaN is not either
+        raise InvalidInputError(f"{name} is {str(value)[:40]}, expected 0 to {MAX_SECONDS} seconds")
+    return timedelta(seconds=float(value))
 
 
 def time_in(values: Mapping[str, Any], name: str) -> datetime | None:
