@@ -95,3 +95,15 @@ async def test_attestation_is_limited(authority, connect, clock, csr):
         await (await connect(server)).attest_agent("join_token", token.value.encode(), csr)
         with pytest.raises(AuthorityUnavailableError, match="slow down"):
             await (await connect(server)).attest_agent("join_token", token.value.encode(), csr)
+
+
+async def test_full_table_still_serves_those_it_counts(timer, waits, monkeypatch):
+    """A flood from many addresses must not lock out the node agents that were here before it."""
+    monkeypatch.setattr("agentshield.authority.grpc_rate_limit._MOST_ADDRESSES", 2)
+    limiter = RateLimiter(Rate(per_second=1, burst=5), timer=timer)
+    await limiter.take("192.0.2.1")
+    await limiter.take("192.0.2.2")
+    with pytest.raises(GRPCError):
+        await limiter.take("192.0.2.3")
+    await limiter.take("192.0.2.1")
+    assert waits == []
