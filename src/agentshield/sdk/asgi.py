@@ -16,7 +16,7 @@ from agentshield.identity.errors import PeerNotAllowedError
 from agentshield.identity.verify import VerifiedIdentity
 from agentshield.policy.engine import Effect
 from agentshield.sdk.asgi_lifespan import App, Lifespan, Receive, Scope, Send
-from agentshield.sdk.authorizers import Authorizer, Expected, authorizer_for
+from agentshield.sdk.authorizers import Authorizer, Expected, authorizer_for, require_accepted
 from agentshield.sdk.caller import Caller
 from agentshield.sdk.errors import CallDeniedError, CallerUnknownError, DecisionUnrecordedError
 from agentshield.sdk.problems import Problem, problem_for
@@ -147,7 +147,7 @@ class ShieldMiddleware:
 
     async def _decide_by_list(self, visit: Visit, accept: Authorizer, action: str) -> None:
         try:
-            accept(visit.peer)
+            require_accepted(accept, visit.peer)
         except PeerNotAllowedError:
             await decide_without_policy(visit, Effect.DENY, ACCEPT_LIST, action)
         await decide_without_policy(visit, Effect.ALLOW, ACCEPT_LIST, action)

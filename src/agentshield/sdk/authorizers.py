@@ -4,7 +4,7 @@ There is none that takes everybody, and an empty list takes nobody: it is refuse
 mistake. Where every member of a domain will do, `member_of` says so in the code.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -23,6 +23,27 @@ class Authorizer(Protocol):
             PeerNotAllowedError: it is not wanted here.
         """
         ...
+
+
+def require_accepted(authorize: Callable[[VerifiedIdentity], object], peer: VerifiedIdentity) -> None:
+    """Ask `authorize` about `peer`; the one place that does.
+
+    It lets the peer in by returning None and by nothing else. `lambda peer: False` and an `async def` answer without
+    raising too, and neither may be read as a yes.
+
+    Raises:
+        PeerNotAllowedError: it says no, or it returned an answer.
+    """
+    answer: object = authorize(peer)
+    if answer is None:
+        return
+    if isinstance(answer, Coroutine):
+        answer.close()
+    refusal = PeerNotAllowedError(
+        expected=f"no answer from {authorize}, which returned a {type(answer).__name__}", actual=peer.spiffe_id
+    )
+    refusal.hint = "an authorizer is no predicate: it raises PeerNotAllowedError to refuse, and returns None"
+    raise refusal
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +76,7 @@ class _AllOf:
 
     def __call__(self, peer: VerifiedIdentity) -> None:
         for authorize in self.authorizers:
-            authorize(peer)
+            require_accepted(authorize, peer)
 
     def __str__(self) -> str:
         return " and ".join(f"({each})" for each in self.authorizers)
@@ -68,7 +89,7 @@ class _AnyOf:
     def __call__(self, peer: VerifiedIdentity) -> None:
         for authorize in self.authorizers:
             try:
-                authorize(peer)
+                require_accepted(authorize, peer)
             except PeerNotAllowedError:
                 continue
             return

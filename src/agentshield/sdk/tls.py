@@ -21,6 +21,7 @@ from agentshield.identity.bundle import BundleSet
 from agentshield.identity.errors import InvalidSvidError, SvidExpiredError, UntrustedSvidError
 from agentshield.identity.verify import VerifiedIdentity, X509SvidVerifier
 from agentshield.identity.x509_svid import X509Svid
+from agentshield.sdk.authorizers import require_accepted
 from agentshield.sdk.key_file import load_svid
 from agentshield.sdk.peer import peer_chain_der, peer_of
 
@@ -203,7 +204,7 @@ class SpiffeContext(ssl.SSLContext):
             raise InvalidSvidError("peer showed no certificate")
         peer = self._verifier.verify(chain, at=self.clock())
         if self.authorize is not None:
-            self.authorize(peer)
+            require_accepted(self.authorize, peer)
         return peer
 
     def _explain(self, chain: Sequence[bytes], refusal: ssl.SSLCertVerificationError) -> AgentShieldError:
