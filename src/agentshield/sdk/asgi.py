@@ -124,6 +124,10 @@ class ShieldMiddleware:
             await self._app(inner, receive, answer.sender(visit))
         except _REFUSALS as refusal:
             await answer.refuse(refusal)
+        except Exception:
+            if not answer.is_cut:
+                raise
+            # Frameworks wrap what `send` raised. The server closes a connection whose answer was never completed.
 
     async def _admit(self, scope: Scope) -> Visit:
         """Every request anew: a kept-alive connection proves only who it was that opened it."""
@@ -131,11 +135,8 @@ class ShieldMiddleware:
         peer = scope.get(PEER)
         if not isinstance(peer, VerifiedIdentity):
             raise CallerUnknownError
-        try:
-            shield.verify_peer(peer)
-        except AgentShieldError as error:
-            raise CallerUnknownError(str(error)) from error
         visit = Visit(shield=shield, peer=peer, trace=_trace(scope))
+        _verify_again(visit)
         action = _action(scope)
         if self._accept is not None and (reason := await shield.decisions.in_the_dark()) is not None:
             await decide_without_policy(visit, Effect.DENY, reason, action)
@@ -202,13 +203,19 @@ class ShieldMiddleware:
 
 
 class _Answer:
-    """What goes back to the caller; holds an answer back that no recorded decision allows."""
+    """What goes back to the caller.
+
+    It holds an answer back that no recorded decision allows, and cuts off one that goes on after its caller's SVID has
+    ended or its standing was taken away: a stream can outlive both.
+    """
 
     def __init__(self, scope: Scope, send: Send) -> None:
+        self.is_cut = False
         self._action = _action(scope)
         self._send = send
         self._is_started = False
         self._is_withheld = False
+        self._has_body = False
 
     def sender(self, visit: Visit) -> Send:
         async def send(message: MutableMapping[str, Any]) -> None:
@@ -220,9 +227,34 @@ class _Answer:
                     await self._withhold(visit)
                     return
                 self._is_started = True
+            elif self._has_body:  # the first part goes out with the decision that was taken just now
+                await self._go_on(visit)
+            else:
+                self._has_body = True
             await self._send(message)
 
         return send
+
+    async def _go_on(self, visit: Visit) -> None:
+        """Ask again, on each part, what may change while an answer is under way.
+
+        Once cut an answer stays cut: its last, empty part would make it look whole.
+
+        Raises:
+            CallerUnknownError, CallDeniedError: the caller may have no more of it.
+        """
+        if self.is_cut:
+            raise CallerUnknownError("this answer was cut off")
+        try:
+            _verify_again(visit)
+            decisions = visit.shield.decisions
+            reason = decisions.cut_off(visit.peer.spiffe_id) or await decisions.in_the_dark()
+            if reason is not None:
+                await decide_without_policy(visit, Effect.DENY, reason, self._action)
+        except AgentShieldError as refusal:
+            self.is_cut = True
+            _log.warning("answer to %s cut off: %s", visit.peer.spiffe_id, refusal)
+            raise
 
     async def _withhold(self, visit: Visit) -> None:
         if visit.refusal is not None:
@@ -241,6 +273,14 @@ class _Answer:
         if self._is_started or self._is_withheld:
             return
         await send_problem(self._send, problem_for(refusal))
+
+
+def _verify_again(visit: Visit) -> None:
+    """Hold the peer's chain against today's trust; a look into a dictionary while nothing has changed."""
+    try:
+        visit.shield.verify_peer(visit.peer)
+    except AgentShieldError as error:
+        raise CallerUnknownError(str(error)) from error
 
 
 def _may_answer(visit: Visit, status: int) -> bool:
