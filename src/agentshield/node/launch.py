@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -31,7 +31,6 @@ class LaunchRequest:
 
     agent: str
     pid: int = 0
-    argv: tuple[str, ...] = ()
     script_path: str = ""
     lock_path: str = ""
 
@@ -43,7 +42,6 @@ class LaunchRecord:
     agent: str
     selectors: Selectors
     uid: int
-    argv: tuple[str, ...] = field(repr=False)  # arguments may hold a secret
     process: Process
 
 
@@ -141,7 +139,6 @@ class LaunchTable:
             agent=request.agent,
             selectors=frozenset(Selector("launch", value) for value in values),
             uid=status.uid,
-            argv=request.argv,
             process=process,
         )
         self._drop(process.pid)  # the same process under another name, or a dead one whose number came round again

@@ -73,7 +73,6 @@ def _launch(request: messages.LaunchRequest) -> LaunchRequest:
     return LaunchRequest(
         agent=request.agent,
         pid=request.pid,
-        argv=tuple(request.argv),
         script_path=request.script_path,
         lock_path=request.lock_path,
     )

@@ -40,7 +40,6 @@ class Launch:
     """What is to be started: under which agent's name, and which files are measured before."""
 
     agent: str
-    argv: tuple[str, ...]
     script: Path | None = None
     lock: Path | None = None
 
@@ -90,7 +89,7 @@ def launch(
         _wait_and_become(program, argv, env, child_end, our_end)
     os.close(child_end)
     try:
-        wanted = Launch(agent=agent, argv=tuple(argv), script=script, lock=lock)
+        wanted = Launch(agent=agent, script=script, lock=lock)
         asyncio.run(register(socket_path, wanted, pid=child))
     except BaseException:
         os.close(our_end)  # the child reads the end of the pipe, and exits without having run anything
@@ -109,7 +108,6 @@ async def register(socket_path: Path, wanted: Launch, *, pid: int = 0) -> Launch
     request = messages.LaunchRequest(
         agent=wanted.agent,
         pid=pid,
-        argv=wanted.argv,
         script_path=str(wanted.script.absolute()) if wanted.script is not None else "",
         lock_path=str(wanted.lock.absolute()) if wanted.lock is not None else "",
     )

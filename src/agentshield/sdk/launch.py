@@ -28,7 +28,6 @@ async def register_self(api: WorkloadApiClient, agent: str) -> str:
     request = node_pb2.LaunchRequest(
         agent=agent,
         pid=0,  # the caller itself: the kernel says who that is
-        argv=sys.argv,
         script_path=str(script.absolute()) if script is not None and script.is_file() else "",
     )
     try:

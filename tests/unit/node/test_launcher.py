@@ -5,12 +5,15 @@ import hashlib
 import os
 import signal
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 from node_harness import Node, until
 
+from agentshield.node.launch import LaunchRecord, LaunchRequest
 from agentshield.node.launcher import launch_environment
+from agentshield.sdk.wire import node_pb2
 
 RUN = """
 import os, sys
@@ -176,4 +179,18 @@ def test_the_environment_keeps_what_the_user_has_set():
         "SPIFFE_ENDPOINT_SOCKET": "unix:///run/api.sock",
         "AGENTSHIELD_AGENT": "planner",
         "HOME": "/h",
+    }
+
+
+def test_arguments_do_not_leave_the_launcher():
+    """A command line may hold a password; the node agent, which every user can talk to, has no use for it."""
+    assert "argv" not in node_pb2.LaunchRequest.DESCRIPTOR.fields_by_name
+    assert {each.name for each in fields(LaunchRequest) + fields(LaunchRecord)} == {
+        "agent",
+        "pid",
+        "script_path",
+        "lock_path",
+        "selectors",
+        "uid",
+        "process",
     }

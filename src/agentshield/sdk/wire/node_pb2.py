@@ -20,7 +20,7 @@ _sym_db = _symbol_database.Default()
 
 
 DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(
-    b'\n\x1f\x61gentshield/sdk/wire/node.proto\x12\x13\x61gentshield.node.v1"\'\n\x0cWatchRequest\x12\x17\n\x0f\x61pplied_version\x18\x01 \x01(\x04"2\n\x08Snapshot\x12\x0f\n\x07version\x18\x01 \x01(\x04\x12\x15\n\rsnapshot_json\x18\x02 \x01(\x0c"\x1f\n\rRecordRequest\x12\x0e\n\x06\x65vents\x18\x01 \x03(\x0c"@\n\x0eRecordResponse\x12.\n\x08receipts\x18\x01 \x03(\x0b\x32\x1c.agentshield.node.v1.Receipt"*\n\x07Receipt\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12\r\n\x05index\x18\x02 \x01(\x04"a\n\rLaunchRequest\x12\r\n\x05\x61gent\x18\x01 \x01(\t\x12\x0b\n\x03pid\x18\x02 \x01(\r\x12\x0c\n\x04\x61rgv\x18\x03 \x03(\t\x12\x13\n\x0bscript_path\x18\x04 \x01(\t\x12\x11\n\tlock_path\x18\x05 \x01(\t"G\n\x0eLaunchResponse\x12\x11\n\tspiffe_id\x18\x01 \x01(\t\x12\x11\n\tselectors\x18\x02 \x03(\t\x12\x0f\n\x07problem\x18\x03 \x01(\t"\x1d\n\x0e\x45xplainRequest\x12\x0b\n\x03pid\x18\x01 \x01(\r"&\n\x0f\x45xplainResponse\x12\x13\n\x0breport_json\x18\x01 \x01(\x0c\x32\xaf\x01\n\x0b\x45nforcement\x12M\n\x05Watch\x12!.agentshield.node.v1.WatchRequest\x1a\x1d.agentshield.node.v1.Snapshot(\x01\x30\x01\x12Q\n\x06Record\x12".agentshield.node.v1.RecordRequest\x1a#.agentshield.node.v1.RecordResponse2]\n\x06Launch\x12S\n\x08Register\x12".agentshield.node.v1.LaunchRequest\x1a#.agentshield.node.v1.LaunchResponse2f\n\x07\x45xplain\x12[\n\x0e\x45xplainProcess\x12#.agentshield.node.v1.ExplainRequest\x1a$.agentshield.node.v1.ExplainResponseb\x06proto3'
+    b'\n\x1f\x61gentshield/sdk/wire/node.proto\x12\x13\x61gentshield.node.v1"\'\n\x0cWatchRequest\x12\x17\n\x0f\x61pplied_version\x18\x01 \x01(\x04"2\n\x08Snapshot\x12\x0f\n\x07version\x18\x01 \x01(\x04\x12\x15\n\rsnapshot_json\x18\x02 \x01(\x0c"\x1f\n\rRecordRequest\x12\x0e\n\x06\x65vents\x18\x01 \x03(\x0c"@\n\x0eRecordResponse\x12.\n\x08receipts\x18\x01 \x03(\x0b\x32\x1c.agentshield.node.v1.Receipt"*\n\x07Receipt\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12\r\n\x05index\x18\x02 \x01(\x04"_\n\rLaunchRequest\x12\r\n\x05\x61gent\x18\x01 \x01(\t\x12\x0b\n\x03pid\x18\x02 \x01(\r\x12\x13\n\x0bscript_path\x18\x04 \x01(\t\x12\x11\n\tlock_path\x18\x05 \x01(\tJ\x04\x08\x03\x10\x04R\x04\x61rgv"G\n\x0eLaunchResponse\x12\x11\n\tspiffe_id\x18\x01 \x01(\t\x12\x11\n\tselectors\x18\x02 \x03(\t\x12\x0f\n\x07problem\x18\x03 \x01(\t"\x1d\n\x0e\x45xplainRequest\x12\x0b\n\x03pid\x18\x01 \x01(\r"&\n\x0f\x45xplainResponse\x12\x13\n\x0breport_json\x18\x01 \x01(\x0c\x32\xaf\x01\n\x0b\x45nforcement\x12M\n\x05Watch\x12!.agentshield.node.v1.WatchRequest\x1a\x1d.agentshield.node.v1.Snapshot(\x01\x30\x01\x12Q\n\x06Record\x12".agentshield.node.v1.RecordRequest\x1a#.agentshield.node.v1.RecordResponse2]\n\x06Launch\x12S\n\x08Register\x12".agentshield.node.v1.LaunchRequest\x1a#.agentshield.node.v1.LaunchResponse2f\n\x07\x45xplain\x12[\n\x0e\x45xplainProcess\x12#.agentshield.node.v1.ExplainRequest\x1a$.agentshield.node.v1.ExplainResponseb\x06proto3'
 )
 
 _globals = globals()
@@ -39,17 +39,17 @@ if not _descriptor._USE_C_DESCRIPTORS:
     _globals["_RECEIPT"]._serialized_start = 248
     _globals["_RECEIPT"]._serialized_end = 290
     _globals["_LAUNCHREQUEST"]._serialized_start = 292
-    _globals["_LAUNCHREQUEST"]._serialized_end = 389
-    _globals["_LAUNCHRESPONSE"]._serialized_start = 391
-    _globals["_LAUNCHRESPONSE"]._serialized_end = 462
-    _globals["_EXPLAINREQUEST"]._serialized_start = 464
-    _globals["_EXPLAINREQUEST"]._serialized_end = 493
-    _globals["_EXPLAINRESPONSE"]._serialized_start = 495
-    _globals["_EXPLAINRESPONSE"]._serialized_end = 533
-    _globals["_ENFORCEMENT"]._serialized_start = 536
-    _globals["_ENFORCEMENT"]._serialized_end = 711
-    _globals["_LAUNCH"]._serialized_start = 713
-    _globals["_LAUNCH"]._serialized_end = 806
-    _globals["_EXPLAIN"]._serialized_start = 808
-    _globals["_EXPLAIN"]._serialized_end = 910
+    _globals["_LAUNCHREQUEST"]._serialized_end = 387
+    _globals["_LAUNCHRESPONSE"]._serialized_start = 389
+    _globals["_LAUNCHRESPONSE"]._serialized_end = 460
+    _globals["_EXPLAINREQUEST"]._serialized_start = 462
+    _globals["_EXPLAINREQUEST"]._serialized_end = 491
+    _globals["_EXPLAINRESPONSE"]._serialized_start = 493
+    _globals["_EXPLAINRESPONSE"]._serialized_end = 531
+    _globals["_ENFORCEMENT"]._serialized_start = 534
+    _globals["_ENFORCEMENT"]._serialized_end = 709
+    _globals["_LAUNCH"]._serialized_start = 711
+    _globals["_LAUNCH"]._serialized_end = 804
+    _globals["_EXPLAIN"]._serialized_start = 806
+    _globals["_EXPLAIN"]._serialized_end = 908
 # @@protoc_insertion_point(module_scope)

@@ -41,18 +41,22 @@ class Receipt(_message.Message):
     def __init__(self, event_id: _Optional[str] = ..., index: _Optional[int] = ...) -> None: ...
 
 class LaunchRequest(_message.Message):
-    __slots__ = ("agent", "pid", "argv", "script_path", "lock_path")
+    __slots__ = ("agent", "pid", "script_path", "lock_path")
     AGENT_FIELD_NUMBER: _ClassVar[int]
     PID_FIELD_NUMBER: _ClassVar[int]
-    ARGV_FIELD_NUMBER: _ClassVar[int]
     SCRIPT_PATH_FIELD_NUMBER: _ClassVar[int]
     LOCK_PATH_FIELD_NUMBER: _ClassVar[int]
     agent: str
     pid: int
-    argv: _containers.RepeatedScalarFieldContainer[str]
     script_path: str
     lock_path: str
-    def __init__(self, agent: _Optional[str] = ..., pid: _Optional[int] = ..., argv: _Optional[_Iterable[str]] = ..., script_path: _Optional[str] = ..., lock_path: _Optional[str] = ...) -> None: ...
+    def __init__(
+        self,
+        agent: _Optional[str] = ...,
+        pid: _Optional[int] = ...,
+        script_path: _Optional[str] = ...,
+        lock_path: _Optional[str] = ...,
+    ) -> None: ...
 
 class LaunchResponse(_message.Message):
     __slots__ = ("spiffe_id", "selectors", "problem")
@@ -62,7 +66,9 @@ class LaunchResponse(_message.Message):
     spiffe_id: str
     selectors: _containers.RepeatedScalarFieldContainer[str]
     problem: str
-    def __init__(self, spiffe_id: _Optional[str] = ..., selectors: _Optional[_Iterable[str]] = ..., problem: _Optional[str] = ...) -> None: ...
+    def __init__(
+        self, spiffe_id: _Optional[str] = ..., selectors: _Optional[_Iterable[str]] = ..., problem: _Optional[str] = ...
+    ) -> None: ...
 
 class ExplainRequest(_message.Message):
     __slots__ = ("pid",)
