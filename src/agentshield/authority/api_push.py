@@ -13,7 +13,7 @@ from grpclib.server import Stream
 from agentshield.audit.events import AuditEvent, parse_event
 from agentshield.audit.witnessed import check_witnessed
 from agentshield.authority.entries import AuthorizedEntries
-from agentshield.authority.grpc_calls import Callers, address_of, answered, request_of
+from agentshield.authority.grpc_calls import Callers, address_of, answered
 from agentshield.authority.grpc_messages import entry_message
 from agentshield.authority.grpc_rate_limit import NodeRates, RateLimiter
 from agentshield.authority.service import AuthorityService
@@ -22,6 +22,7 @@ from agentshield.errors import InvalidInputError
 from agentshield.identity.spiffe_id import SpiffeId
 from agentshield.identity.verify import VerifiedIdentity
 from agentshield.sdk.wire import methods, node_pb2, push_pb2
+from agentshield.sdk.wire.guard import request_of
 from agentshield.sdk.wire.messages import bundle_message
 
 MAX_ENTRIES_A_MESSAGE: Final = 500  # larger updates travel in several messages, marked `more`

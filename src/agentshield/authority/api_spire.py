@@ -1,13 +1,12 @@
 """The eight calls of a stock spire-agent (SPIRE 1.15), with SPIRE's own answers and errors."""
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Final
 
 from grpclib.const import Handler
 from grpclib.server import Stream
 
-from agentshield.authority.grpc_calls import Callers, address_of, answered, request_of, status_of
+from agentshield.authority.grpc_calls import Callers, address_of, answered, status_of
 from agentshield.authority.grpc_messages import entry_message, jwt_svid_message, x509_svid_message
 from agentshield.authority.grpc_rate_limit import NodeRates, RateLimiter
 from agentshield.authority.issuance import IssuedX509Svid
@@ -17,11 +16,11 @@ from agentshield.authority.svids import MAX_BATCH, X509Request
 from agentshield.errors import AgentShieldError, InvalidInputError
 from agentshield.identity.spiffe_id import TrustDomain
 from agentshield.sdk.wire import methods, spire_pb2
+from agentshield.sdk.wire.guard import next_of, request_of
 from agentshield.sdk.wire.messages import bundle_message
 
 MAX_ENTRIES_A_MESSAGE: Final = 500  # SPIRE's page; up to here all entries are sent in full, unasked
 _MAX_VERSION: Final = 255
-_ATTEST_SECONDS: Final = 30.0  # anybody may open this stream; nobody may sit on it
 
 _Sync = Stream[spire_pb2.SyncAuthorizedEntriesRequest, spire_pb2.SyncAuthorizedEntriesResponse]
 
@@ -56,8 +55,7 @@ class SpireApi:
     async def attest_agent(self, stream: Stream[spire_pb2.AttestAgentRequest, spire_pb2.AttestAgentResponse]) -> None:
         """Find out which node this is, and give it its first SVID. No method we have asks for a challenge."""
         await self._attest_limit.take(address_of(stream))
-        async with asyncio.timeout(_ATTEST_SECONDS):
-            request = await request_of(stream)
+        request = await request_of(stream)
         params = request.params
         if not request.HasField("params") or not params.data.type:
             raise InvalidInputError("first message has no attestation data, or data without a type")
@@ -187,7 +185,7 @@ async def _send_requested(
     stream: _Sync, entries: Mapping[str, RegistrationEntry], mask: spire_pb2.EntryMask | None
 ) -> None:
     """Answer each list of IDs with pages of whole entries; an ID that is not the node's is skipped in silence."""
-    async for request in stream:
+    while (request := await next_of(stream)) is not None:
         known = [entries[entry_id] for entry_id in dict.fromkeys(request.ids) if entry_id in entries]
         for start in range(0, len(known), MAX_ENTRIES_A_MESSAGE) or (0,):  # no entry at all is an empty page
             stop = start + MAX_ENTRIES_A_MESSAGE

@@ -3,7 +3,7 @@
 import functools
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from grpclib.const import Status
 from grpclib.exceptions import GRPCError
@@ -35,7 +35,6 @@ from agentshield.sdk.wire.spire_pb2 import PermissionDeniedDetails
 
 _log = logging.getLogger(__name__)
 
-_Message = TypeVar("_Message")
 Call = Callable[[Any, Stream[Any, Any]], Awaitable[None]]
 
 # What a spire-agent acts on; without the detail it only backs off and tries again.
@@ -77,18 +76,6 @@ def address_of(stream: Stream[Any, Any]) -> str:
     """Return the network address that a call comes from."""
     name = transport_of(stream).get_extra_info("peername")
     return str(name[0]) if name else "unknown"
-
-
-async def request_of(stream: Stream[_Message, Any]) -> _Message:
-    """Receive the one message of a request.
-
-    Raises:
-        GRPCError: there is none, or it is malformed.
-    """
-    message = await stream.recv_message()
-    if message is None:
-        raise GRPCError(Status.INVALID_ARGUMENT, "request has no message")
-    return message
 
 
 def answered(call: Call) -> Call:

@@ -14,12 +14,13 @@ from agentshield.audit.witnessed import check_witnessed
 from agentshield.node.enforcement import EnforcementHub, EnforcementPoint
 from agentshield.node.entries import Entry
 from agentshield.node.errors import ForeignEventError
-from agentshield.node.grpc_status import answered, request_of
+from agentshield.node.grpc_status import answered
 from agentshield.node.socket_server import caller_of
 from agentshield.node.upstream import Upstream
 from agentshield.node.workloads import Workloads
 from agentshield.sdk.wire import methods
 from agentshield.sdk.wire import node_pb2 as messages
+from agentshield.sdk.wire.guard import request_of
 
 
 class EnforcementApi:

@@ -6,10 +6,11 @@ from grpclib.const import Handler
 from grpclib.server import Stream
 
 from agentshield.node.explain import Explainer
-from agentshield.node.grpc_status import answered, request_of
+from agentshield.node.grpc_status import answered
 from agentshield.node.socket_server import caller_of
 from agentshield.sdk.wire import methods
 from agentshield.sdk.wire import node_pb2 as messages
+from agentshield.sdk.wire.guard import request_of
 
 
 class ExplainApi:

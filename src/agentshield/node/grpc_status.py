@@ -6,7 +6,7 @@ A caller gets the class of an error, and its text only where the text is about t
 import functools
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import Any
 
 from grpclib.const import Status
 from grpclib.exceptions import GRPCError
@@ -23,7 +23,6 @@ from agentshield.errors import (
 
 log = logging.getLogger(__name__)
 
-_M = TypeVar("_M")
 _Call = Callable[[Stream[Any, Any]], Awaitable[None]]
 
 
@@ -57,15 +56,3 @@ def answered(call: _Call) -> _Call:
             raise GRPCError(Status.UNIMPLEMENTED, "compressed messages are not supported") from error
 
     return answered_call
-
-
-async def request_of(stream: Stream[_M, Any]) -> _M:
-    """Receive the one message of a request.
-
-    Raises:
-        GRPCError: there is none, or it is malformed.
-    """
-    message = await stream.recv_message()
-    if message is None:
-        raise GRPCError(Status.INVALID_ARGUMENT, "request has no message")
-    return message

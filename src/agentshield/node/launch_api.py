@@ -9,12 +9,13 @@ from grpclib.server import Stream
 from agentshield.node.attestation import WorkloadAttestation
 from agentshield.node.cache import IdentityCache
 from agentshield.node.entries import Entry
-from agentshield.node.grpc_status import answered, request_of
+from agentshield.node.grpc_status import answered
 from agentshield.node.launch import LaunchRecord, LaunchRequest, LaunchTable
 from agentshield.node.selectors import Selector, Selectors
 from agentshield.node.socket_server import caller_of
 from agentshield.sdk.wire import methods
 from agentshield.sdk.wire import node_pb2 as messages
+from agentshield.sdk.wire.guard import request_of
 
 ENTRY_DEADLINE: Final = 1.0  # seconds: `agent create` just before `run` is usual, and its entry is on the way then
 

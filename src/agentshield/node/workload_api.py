@@ -11,12 +11,13 @@ from grpclib.server import Stream
 from agentshield.errors import AuthenticationError
 from agentshield.identity.bundle import BundleSet
 from agentshield.identity.spiffe_id import SpiffeId, TrustDomain
-from agentshield.node.grpc_status import answered, request_of
+from agentshield.node.grpc_status import answered
 from agentshield.node.peer import Peer
 from agentshield.node.socket_server import caller_of
 from agentshield.node.workloads import ServedX509, Workloads, X509State
 from agentshield.sdk.wire import methods
 from agentshield.sdk.wire import workload_pb2 as messages
+from agentshield.sdk.wire.guard import request_of
 
 _HEADER, _HEADER_VALUE = next(iter(methods.WORKLOAD_METADATA.items()))
 

@@ -11,7 +11,7 @@ import ssl
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, cast
+from typing import Any, Final, TypeVar, cast
 
 from google.protobuf.message import DecodeError, Message
 from grpclib.config import Configuration
@@ -33,8 +33,10 @@ _H2_CONFIGURATION: Final = H2Configuration(client_side=False, header_encoding="a
 _MAX_UNPARSED_BYTES: Final = 16_384 + 9  # RFC 9113, 4.2: the largest frame that we allow, with its header
 MAX_UNREAD_BYTES: Final = 4 * 1024 * 1024  # grpclib waits with messages at 64 KB; what h2 itself answers, it does not
 _MAX_PIECES: Final = 2048  # DATA frames held for one call; a message of 4 MB in frames of 16 KB is 256
+MESSAGE_SECONDS: Final = 10.0  # anybody may open a call; nobody may sit on it
 _AGE_JITTER: Final = 0.1  # so that clients which came together do not come back together
 
+_Message = TypeVar("_Message")
 _Receive = Callable[[int], Coroutine[Any, Any, bytes]]
 
 
@@ -51,6 +53,31 @@ class ConnectionLimits:
 def transport_of(stream: Stream[Any, Any]) -> asyncio.Transport:
     """Return the transport under a call, where TLS and the socket can be asked about the peer."""
     return stream.peer._transport  # noqa: SLF001
+
+
+async def request_of(stream: Stream[_Message, Any], *, within: float = MESSAGE_SECONDS) -> _Message:
+    """Receive the one message of a request, or the first of several.
+
+    Raises:
+        GRPCError: there is none, it is malformed, or it did not come within so many seconds.
+    """
+    message = await next_of(stream, within=within)
+    if message is None:
+        raise GRPCError(Status.INVALID_ARGUMENT, "request has no message")
+    return message
+
+
+async def next_of(stream: Stream[_Message, Any], *, within: float = MESSAGE_SECONDS) -> _Message | None:
+    """Receive a message that the caller has no reason to wait with; None when there are no more.
+
+    Raises:
+        GRPCError: it is malformed, or did not come within so many seconds.
+    """
+    try:
+        async with asyncio.timeout(within):
+            return await stream.recv_message()
+    except TimeoutError:
+        raise GRPCError(Status.DEADLINE_EXCEEDED, f"no message came within {within:g} seconds") from None
 
 
 class GuardedProtocol(H2Protocol):
