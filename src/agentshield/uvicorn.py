@@ -11,7 +11,7 @@ import os
 import socket
 import ssl
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -47,8 +47,10 @@ class ShieldProtocol(HttpToolsProtocol):
     new SVID and loses no request; who is idle at the end is closed.
     """
 
+    head_seconds: ClassVar[float] = 10.0  # uvicorn waits for ever for a first request, and for the rest of a begun head
     _upgrade: "asyncio.Task[None] | None" = None
     _end: asyncio.TimerHandle | None = None
+    _silence: asyncio.TimerHandle | None = None
     _not_understood = 0  # bytes that the parser holds, or has thrown away, since it last came to the end of something
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -67,8 +69,9 @@ class ShieldProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop waiting for whatever this connection was waiting for."""
-        if self._end is not None:
-            self._end.cancel()
+        for timer in (self._end, self._silence):
+            if timer is not None:
+                timer.cancel()
         if self.transport is None:  # the copied-from transport, or a failed handshake: uvicorn never saw either
             if self._upgrade is not None and exc is not None:
                 _log.debug("connection lost in the handshake: %s", exc)
@@ -94,9 +97,16 @@ class ShieldProtocol(HttpToolsProtocol):
                 self.transport.write(_HEAD_TOO_LARGE)
             self.transport.close()
 
+    def on_message_begin(self) -> None:
+        """Wait for the rest of the head, and not for long."""
+        super().on_message_begin()
+        self._await_head()
+
     def on_headers_complete(self) -> None:
         """Count anew."""
         self._not_understood = 0
+        if self._silence is not None:
+            self._silence.cancel()
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
@@ -108,6 +118,18 @@ class ShieldProtocol(HttpToolsProtocol):
         """Count anew."""
         self._not_understood = 0
         super().on_message_complete()
+
+    def _await_head(self) -> None:
+        if self._silence is not None:
+            self._silence.cancel()
+        self._silence = self.loop.call_later(self.head_seconds, self._hang_up)
+
+    def _hang_up(self) -> None:
+        if not getattr(self.cycle, "response_complete", True):  # the answer to the request before is still under way
+            self._await_head()
+            return
+        _log.info("connection closed: no whole request head within %g seconds", self.head_seconds)
+        self.transport.abort()  # a TLS goodbye would be waited for, too
 
     async def _start_tls(self, accepted: socket.socket) -> None:
         try:
@@ -125,6 +147,7 @@ class ShieldProtocol(HttpToolsProtocol):
 
     def _secured(self, transport: asyncio.Transport) -> None:
         super().connection_made(transport)
+        self._await_head()
         tls = transport.get_extra_info("ssl_object")
         owner = getattr(tls.context, "owner", None)
         peer = peer_of(tls)

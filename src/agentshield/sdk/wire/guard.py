@@ -42,12 +42,13 @@ _Receive = Callable[[int], Coroutine[Any, Any, bytes]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectionLimits:
-    """What one connection may cost. `age` is in seconds; at that age it ends as soon as no call is open."""
+    """What one connection may cost. At `age` seconds it ends once no call is open; without any call, sooner."""
 
     message_bytes: int = 4 * 1024 * 1024
     reset_burst: int = 200
     resets_per_second: float = 20.0
     age: float = 180.0
+    first_call: float = 10.0  # seconds: whoever connects has something to ask
 
 
 def transport_of(stream: Stream[Any, Any]) -> asyncio.Transport:
@@ -91,13 +92,16 @@ class GuardedProtocol(H2Protocol):
         on_made: Callable[["GuardedProtocol"], None] = lambda _: None,
         on_lost: Callable[["GuardedProtocol"], None] = lambda _: None,
     ) -> None:
-        self._calls = _GuardedCalls(mapping, limits, on_flood=self.abort, on_released=self._end_if_idle)
+        self._calls = _GuardedCalls(
+            mapping, limits, on_flood=self.abort, on_accepted=self._has_called, on_released=self._end_if_idle
+        )
         super().__init__(self._calls, _CONFIGURATION, _H2_CONFIGURATION)
         self._limits = limits
         self._on_made = on_made
         self._on_lost = on_lost
         self._transport: asyncio.Transport | None = None
         self._retirement: asyncio.TimerHandle | None = None
+        self._silence: asyncio.TimerHandle | None = None
         self._is_retiring = False
         self._lost = asyncio.Event()
 
@@ -110,7 +114,9 @@ class GuardedProtocol(H2Protocol):
         self.processor.processors[DataReceived] = self._data_received_on_stream
         self._transport = cast("asyncio.Transport", transport)  # uvloop's transports are none of asyncio's classes
         age = self._limits.age * random.uniform(1 - _AGE_JITTER, 1 + _AGE_JITTER)  # noqa: S311 - spreads load
-        self._retirement = asyncio.get_running_loop().call_later(age, self.retire)
+        loop = asyncio.get_running_loop()
+        self._retirement = loop.call_later(age, self.retire)
+        self._silence = loop.call_later(self._limits.first_call, self.abort)
         self._on_made(self)
 
     def data_received(self, data: bytes) -> None:
@@ -128,8 +134,9 @@ class GuardedProtocol(H2Protocol):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """End, whoever wanted it."""
-        if self._retirement is not None:
-            self._retirement.cancel()
+        for timer in (self._retirement, self._silence):
+            if timer is not None:
+                timer.cancel()
         super().connection_lost(exc)
         self._lost.set()
         self._on_lost(self)
@@ -165,6 +172,10 @@ class GuardedProtocol(H2Protocol):
             return
         self._take_data(event)
 
+    def _has_called(self) -> None:
+        if self._silence is not None:
+            self._silence.cancel()
+
     def _end_if_idle(self) -> None:
         if not self._is_retiring or self._transport is None or self._transport.is_closing() or self.processor.streams:
             return
@@ -182,11 +193,13 @@ class _GuardedCalls(StreamTasks):
         limits: ConnectionLimits,
         *,
         on_flood: Callable[[], None],
+        on_accepted: Callable[[], None],
         on_released: Callable[[], None],
     ) -> None:
         super().__init__(_Methods(mapping), StrictCodec(), StatusDetailsCodec(), _DispatchServerEvents())
         self._limits = limits
         self._on_flood = on_flood
+        self._on_accepted = on_accepted
         self._on_released = on_released
         self._budget = float(limits.reset_burst)
         self._counted_at = time.monotonic()
@@ -196,6 +209,7 @@ class _GuardedCalls(StreamTasks):
             release_stream()
             self._on_released()
 
+        self._on_accepted()
         stream.recv_data = _bounded(stream.recv_data, self._limits.message_bytes)  # type: ignore[method-assign, assignment]
         super().accept(stream, headers, release)
 
