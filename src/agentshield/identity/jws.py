@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import Enum
 from functools import lru_cache
 from typing import Any, Final, Self
 
@@ -41,13 +42,25 @@ class InvalidTokenError(InvalidInputError):
     code = "invalid_token"
 
 
+class HeaderRule(Enum):
+    """Which header parameters a kind of token may have. None of them ever says which key to trust.
+
+    `crit`, `b64`, `jku`, `x5u` and `x5c` are in no rule, so they always make a token invalid.
+    """
+
+    OWN = frozenset({"alg", "kid", "typ"})  # JWT-SVID 2, and whatever we sign ourselves
+    PROOF = frozenset({"alg", "typ", "jwk"})  # a DPoP proof shows its own key, which proves possession and no more
+    FOREIGN = frozenset({"alg", "kid", "typ", "x5t", "x5t#S256"})  # read past, never used
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JwsHeader:
-    """The three header parameters we read; any other makes the token invalid (JWT-SVID 2)."""
+    """The header parameters we read. `jwk` is there in proofs only."""
 
     alg: str
     kid: str | None
     typ: str | None
+    jwk: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,16 +73,16 @@ class UnverifiedJws:
     _signature: bytes = field(repr=False)
 
     @classmethod
-    def parse(cls, token: str, *, types: frozenset[str | None]) -> Self:
+    def parse(cls, token: str, *, types: frozenset[str | None], headers: HeaderRule = HeaderRule.OWN) -> Self:
         """Read `token`, whose `typ` must be one of `types` (None: the parameter may be absent).
 
         Raises:
             InvalidTokenError: not compact JWS in its one canonical form, an algorithm outside `ALGORITHMS`, a header
-                parameter other than alg, kid and typ, another `typ`, a payload that is no JSON object or has a member
+                parameter that `headers` does not allow, another `typ`, a payload that is no JSON object or has a member
                 twice, or more than 16 KiB.
         """
         header_part, payload_part, signature_part = _split(token)
-        header = _parse_header(header_part)
+        header = _parse_header(header_part, headers)
         if header.typ not in types:
             wanted = " or ".join(sorted(repr(each) for each in types))
             raise InvalidTokenError(f"token type is {str(header.typ)[:40]!a}, expected {wanted}")
@@ -97,9 +110,19 @@ class UnverifiedJws:
 
 def sign_compact(claims: Mapping[str, Any], key: PrivateKey, *, kid: str, typ: str = "JWT") -> str:
     """Sign `claims` with the one algorithm that fits `key` (`signing_algorithm`)."""
+    return _signed(_encoded_header(signing_algorithm(key), kid, typ), claims, key)
+
+
+def sign_proof(claims: Mapping[str, Any], key: PrivateKey, *, jwk: Mapping[str, Any], typ: str) -> str:
+    """Sign `claims` under a header that shows the public key, `jwk`, instead of naming it (RFC 9449, 4.2)."""
+    header = json.dumps({"typ": typ, "alg": signing_algorithm(key), "jwk": dict(jwk)}, separators=(",", ":"))
+    return _signed(encode_base64url(header.encode()), claims, key)
+
+
+def _signed(header: bytes, claims: Mapping[str, Any], key: PrivateKey) -> str:
     alg = signing_algorithm(key)
     payload = json.dumps(claims, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
-    signing_input = _encoded_header(alg, kid, typ) + b"." + encode_base64url(payload)
+    signing_input = header + b"." + encode_base64url(payload)
     signature = _sign(key, alg, signing_input)
     return (signing_input + b"." + encode_base64url(signature)).decode("ascii")
 
@@ -127,12 +150,13 @@ def decode_base64url(text: bytes, *, what: str) -> bytes:
 
 
 @lru_cache(maxsize=256)
-def _parse_header(segment: bytes) -> JwsHeader:
+def _parse_header(segment: bytes, rule: HeaderRule) -> JwsHeader:
     """Cached by its bytes: an issuer's header repeats in every token it signs."""
     members = parse_json_object(decode_base64url(segment, what="header"), what="token header", error=InvalidTokenError)
     for name in members:
-        if name not in ("alg", "kid", "typ"):
-            raise InvalidTokenError(f"token header has {name[:40]!a}; only alg, kid and typ are allowed (JWT-SVID 2)")
+        if name not in rule.value:
+            allowed = ", ".join(sorted(rule.value))
+            raise InvalidTokenError(f"token header has {name[:40]!a}; only {allowed} are allowed")
     alg, kid, typ = members.get("alg"), members.get("kid"), members.get("typ")
     if not isinstance(alg, str) or alg not in ALGORITHMS:
         raise InvalidTokenError(
@@ -140,7 +164,10 @@ def _parse_header(segment: bytes) -> JwsHeader:
         )
     if not all(isinstance(members[name], str) for name in ("kid", "typ") if name in members):  # null is not text
         raise InvalidTokenError("token header has a kid or typ that is not text")
-    return JwsHeader(alg=alg, kid=kid, typ=typ)
+    jwk = members.get("jwk")
+    if rule is HeaderRule.PROOF and not isinstance(jwk, dict):
+        raise InvalidTokenError("token header has no jwk (RFC 9449, 4.2)")
+    return JwsHeader(alg=alg, kid=kid, typ=typ, jwk=jwk)
 
 
 @lru_cache(maxsize=64)
