@@ -65,8 +65,8 @@ def public_key_of(jwk: Mapping[str, Any]) -> PublicKey:
     from joserfc.jwk import ECKey, RSAKey  # 15 ms to load, and X.509 alone does without
 
     kinds: dict[Any, Any] = {"EC": ECKey, "RSA": RSAKey}
-    kind = kinds.get(jwk.get("kty"))
-    if kind is None or (kind is ECKey and jwk.get("crv") not in _CURVES):
+    kind = kinds.get(str(jwk.get("kty")))
+    if kind is None or (kind is ECKey and str(jwk.get("crv")) not in _CURVES):
         raise InvalidJwkError(f"JWK is of kind {str(jwk.get('kty'))[:20]!a}, expected EC on a NIST curve, or RSA")
     public = {name: jwk[name] for name in ("kty", "crv", "x", "y", "n", "e") if name in jwk}
     try:
@@ -170,7 +170,7 @@ class KeySet:
 def _verification_key(jwk: Mapping[str, Any], allowed: frozenset[str]) -> VerificationKey | None:
     if jwk.get("use") not in (None, "sig", "jwt-svid"):  # an encryption key among them is no mistake (Keycloak)
         return None
-    if "key_ops" in jwk and "verify" not in (jwk["key_ops"] or ()):
+    if "key_ops" in jwk and not (isinstance(jwk["key_ops"], list) and "verify" in jwk["key_ops"]):
         return None
     fitting = _algorithms_of(jwk) & allowed
     if "alg" in jwk:
