@@ -1,0 +1,133 @@
+"""Which addresses we fetch from: an administrator's URL must not become our hand inside the network (SSRF).
+
+What is written is checked once, when it is registered and again when it is used; where it leads is checked on the
+addresses that are then connected to.
+"""
+
+import re
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from typing import Final
+from urllib.parse import urlsplit
+
+from agentshield.oauth.issuers.errors import ForbiddenAddressError
+
+MAX_URL_CHARACTERS: Final = 600
+_HTTPS_PORT: Final = 443
+
+_LABEL: Final = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+# The last label begins with a letter: `2130706433`, `0x7f.1` and `127.1` are spellings of addresses (WHATWG URL, 3.5).
+_DNS_NAME: Final = re.compile(rf"(?=.{{1,253}}\Z)(?:{_LABEL}\.)*[a-z](?:[a-z0-9-]{{0,61}}[a-z0-9])?")
+_PATH: Final = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=:@/%-]*")
+_QUERY: Final = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=:@/?%-]*")
+
+# Global by the registry, and yet not the world outside.
+_INSIDE_V4: Final = (IPv4Network("168.63.129.16/32"),)  # Azure's wire server, reachable from every machine there
+_EMBEDDING_V6: Final = (
+    IPv6Network("::/96"),  # IPv4-compatible, RFC 4291, 2.5.5.1
+    IPv6Network("::ffff:0:0/96"),  # IPv4-mapped, 2.5.5.2
+    IPv6Network("::ffff:0:0:0/96"),  # IPv4-translated, RFC 2765
+    IPv6Network("64:ff9b::/96"),  # NAT64, RFC 6052
+    IPv6Network("64:ff9b:1::/48"),  # RFC 8215
+    IPv6Network("2001::/32"),  # Teredo
+    IPv6Network("2002::/16"),  # 6to4
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FetchUrl:
+    """An https URL in the one spelling we accept. `authority` is what goes into the Host header."""
+
+    host: str  # a DNS name, or a literal address without brackets
+    port: int
+    target: str  # path and query
+
+    @property
+    def authority(self) -> str:
+        """Host and port as HTTP writes them (RFC 9110, 7.2)."""
+        return shown_host(self.host) + ("" if self.port == _HTTPS_PORT else f":{self.port}")
+
+
+def parse_fetch_url(url: str) -> FetchUrl:
+    """Read a URL that we may fetch, as far as its text can tell.
+
+    Raises:
+        ForbiddenAddressError: not https, a user or a fragment in it, capitals or other second spellings of the host,
+            a number that some resolver takes for an address, a character that belongs in no URL.
+    """
+    if len(url) > MAX_URL_CHARACTERS:
+        raise ForbiddenAddressError(f"URL has {len(url)} characters, at most {MAX_URL_CHARACTERS} are allowed")
+    try:
+        parts = urlsplit(url)
+        port = _HTTPS_PORT if parts.port is None else parts.port
+    except ValueError:
+        raise _bad(url, "it is not a URL") from None
+    host = parts.hostname or ""
+    if parts.scheme != "https":
+        raise _bad(url, "expected https")
+    if not port > 0:
+        raise _bad(url, "its port is 0")
+    # Rebuilt from its parts: what comes out otherwise has a user, capitals, an empty port or a fragment.
+    target = parts.path + (f"?{parts.query}" if parts.query else "")
+    named_port = "" if parts.port is None else f":{parts.port}"
+    if url != f"https://{shown_host(host)}{named_port}{target}":
+        raise _bad(url, "expected https://host[:port]/path in lower case, no user, no fragment")
+    if not (_PATH.fullmatch(parts.path) and _QUERY.fullmatch(parts.query)):
+        raise _bad(url, "its path has characters that must be percent-encoded")
+    _check_host(url, host)
+    return FetchUrl(host=host, port=port, target=target or "/")
+
+
+def check_address(text: str, *, allow_loopback: bool) -> None:
+    """Check an address that a name led to, before it is connected to.
+
+    Raises:
+        ForbiddenAddressError: it is not one of the public internet, nor loopback where that is allowed.
+    """
+    try:
+        address = ip_address(text)
+    except ValueError:  # such as fe80::1%eth0
+        raise ForbiddenAddressError(f"{text[:60]!a} is no plain address") from None
+    if allow_loopback and address in (_LOOPBACK_V6, *_loopback_v4(address)):
+        return
+    if not _is_public(address):
+        raise ForbiddenAddressError(
+            f"address {address} is not on the public internet",
+            hint="upload the issuer's keys, if it is on a network of yours",
+        )
+
+
+def shown_host(host: str) -> str:
+    """Return a host as URLs write it: an IPv6 address in brackets."""
+    return f"[{host}]" if ":" in host else host
+
+
+_LOOPBACK_V6: Final = IPv6Address("::1")
+_LOOPBACK_V4: Final = IPv4Network("127.0.0.0/8")
+
+
+def _loopback_v4(address: IPv4Address | IPv6Address) -> tuple[IPv4Address, ...]:
+    return (address,) if isinstance(address, IPv4Address) and address in _LOOPBACK_V4 else ()
+
+
+def _is_public(address: IPv4Address | IPv6Address) -> bool:
+    if isinstance(address, IPv4Address):
+        inside = any(address in network for network in _INSIDE_V4)
+    else:
+        inside = address.is_site_local or any(address in network for network in _EMBEDDING_V6)
+    return address.is_global and not (inside or address.is_multicast or address.is_reserved)
+
+
+def _check_host(url: str, host: str) -> None:
+    if _DNS_NAME.fullmatch(host):
+        return
+    try:
+        canonical = str(ip_address(host))
+    except ValueError:
+        canonical = ""
+    if canonical != host:
+        raise _bad(url, "its host is neither a DNS name nor an address in its usual form")
+
+
+def _bad(url: str, why: str) -> ForbiddenAddressError:
+    return ForbiddenAddressError(f"will not fetch {url[:120]!a}: {why}")

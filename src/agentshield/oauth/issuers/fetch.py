@@ -1,0 +1,134 @@
+"""Fetching an issuer's documents: names resolved once, to addresses that were checked, over TLS, small and soon."""
+
+import asyncio
+import re
+import socket
+import ssl
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import lru_cache
+from typing import Final
+
+import httpx2
+
+from agentshield.oauth.issuers.address import FetchUrl, check_address, parse_fetch_url, shown_host
+from agentshield.oauth.issuers.errors import ForbiddenAddressError, KeysUnavailableError
+from agentshield.oauth.settings import OAuthSettings
+
+MAX_DOCUMENT_BYTES: Final = 256 * 1024
+FETCH_SECONDS: Final = 5.0  # all of it: name, connection, TLS, answer
+_MOST_ADDRESSES: Final = 4
+_MAX_AGE: Final = re.compile(r"(?:^|[,\s])max-age=(\d{1,9})(?:$|[,\s])", re.IGNORECASE)
+_OK: Final = 200
+
+Resolve = Callable[[str, int], Awaitable[tuple[str, ...]]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Document:
+    """What an issuer published. `max_age` is how long it says that holds, if it says."""
+
+    body: bytes = field(repr=False)
+    max_age: timedelta | None = None
+
+
+class IssuerFetch:
+    """Gets documents from addresses that administrators, and issuers' own documents, name."""
+
+    def __init__(self, settings: OAuthSettings, *, resolve: Resolve | None = None) -> None:
+        self._allow_loopback = settings.allow_loopback_issuers
+        self._resolve = resolve or _system_resolve
+
+    async def get(self, url: str, *, ca_pem: bytes | None = None) -> Document:
+        """Return the document at `url`; with `ca_pem`, only from a server that these authorities vouch for.
+
+        Raises:
+            ForbiddenAddressError: the URL, or an address it leads to, is not one we fetch from.
+            KeysUnavailableError: no answer within 5 s, another status than 200 (redirects are not followed), more than
+                256 KiB, or a compressed body.
+        """
+        wanted = parse_fetch_url(url)
+        try:
+            async with asyncio.timeout(FETCH_SECONDS):
+                addresses = await self._addresses(wanted)
+                return await _first_answer(wanted, addresses, ca_pem)
+        except TimeoutError:
+            raise KeysUnavailableError(f"{_shown(wanted)} did not answer within {FETCH_SECONDS:.0f} s") from None
+
+    async def _addresses(self, wanted: FetchUrl) -> tuple[str, ...]:
+        """Resolve once. One forbidden address among good ones is refused too: that is how rebinding looks."""
+        try:
+            addresses = await self._resolve(wanted.host, wanted.port)
+        except OSError as error:
+            raise KeysUnavailableError(f"cannot resolve {wanted.host}: {error.strerror}") from None
+        for address in addresses:
+            try:
+                check_address(address, allow_loopback=self._allow_loopback)
+            except ForbiddenAddressError as error:
+                raise ForbiddenAddressError(f"will not fetch from {wanted.host}: {error}", hint=error.hint) from None
+        if not addresses:
+            raise KeysUnavailableError(f"{wanted.host} has no address")
+        return addresses[:_MOST_ADDRESSES]
+
+
+async def _first_answer(wanted: FetchUrl, addresses: tuple[str, ...], ca_pem: bytes | None) -> Document:
+    failed: Exception | None = None
+    # trust_env=False: a proxy of the environment would resolve the name again, past our check.
+    async with httpx2.AsyncClient(
+        verify=_tls_context(ca_pem), trust_env=False, follow_redirects=False, timeout=FETCH_SECONDS
+    ) as client:
+        for address in addresses:
+            try:
+                return await _ask(client, wanted, address)
+            except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
+                failed = error
+            except httpx2.HTTPError as error:
+                raise KeysUnavailableError(f"{_shown(wanted)} failed: {type(error).__name__}") from None
+    raise KeysUnavailableError(f"cannot connect to {_shown(wanted)}: {str(failed)[:200]}")
+
+
+async def _ask(client: httpx2.AsyncClient, wanted: FetchUrl, address: str) -> Document:
+    """Connect to the address that was checked; TLS still asks for, and verifies, the name."""
+    request = client.build_request(
+        "GET",
+        f"https://{shown_host(address)}:{wanted.port}{wanted.target}",
+        headers={"Host": wanted.authority, "Accept": "application/json", "Accept-Encoding": "identity"},
+        extensions={"sni_hostname": wanted.host},
+    )
+    response = await client.send(request, stream=True)
+    try:
+        return await _read(response, wanted)
+    finally:
+        await response.aclose()
+
+
+async def _read(response: httpx2.Response, wanted: FetchUrl) -> Document:
+    if response.status_code != _OK:
+        raise KeysUnavailableError(f"{_shown(wanted)} answered {response.status_code}, expected 200")
+    if response.headers.get("content-encoding", "identity") != "identity":
+        raise KeysUnavailableError(f"{_shown(wanted)} sent a compressed body, which was not asked for")
+    body = bytearray()
+    async for chunk in response.aiter_raw():
+        body += chunk
+        if len(body) > MAX_DOCUMENT_BYTES:
+            raise KeysUnavailableError(f"{_shown(wanted)} sent more than {MAX_DOCUMENT_BYTES} bytes")
+    age = _MAX_AGE.search(response.headers.get("cache-control", ""))
+    return Document(body=bytes(body), max_age=None if age is None else timedelta(seconds=int(age[1])))
+
+
+async def _system_resolve(host: str, port: int) -> tuple[str, ...]:
+    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return tuple(dict.fromkeys(str(address[0]) for *_, address in found))
+
+
+@lru_cache(maxsize=64)
+def _tls_context(ca_pem: bytes | None) -> ssl.SSLContext:
+    """The system's authorities, or the record's instead of them: a private issuer is not vouched for by the web's."""
+    context = ssl.create_default_context(cadata=None if ca_pem is None else ca_pem.decode("ascii"))
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context
+
+
+def _shown(wanted: FetchUrl) -> str:
+    return f"https://{wanted.authority}{wanted.target}"[:200]
