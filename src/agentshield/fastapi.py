@@ -8,8 +8,9 @@ async def tasks(who: Caller = Depends(caller("task:create"))):
 """
 
 import logging
+import re
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from fastapi import Depends, FastAPI, Request, Response
 
@@ -24,11 +25,14 @@ from agentshield.sdk.asgi import (
 )
 from agentshield.sdk.authorizers import Expected
 from agentshield.sdk.caller import Caller
-from agentshield.sdk.errors import CallDeniedError, CallerUnknownError, DecisionUnrecordedError
 from agentshield.sdk.problems import problem_for
+from agentshield.sdk.visit import REFUSALS
 
 if TYPE_CHECKING:
+    from agentshield.sdk.access_tokens import TokenVerifier
     from agentshield.sdk.shield import Shield
+
+_SCOPE: Final = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")  # RFC 6749, 3.3
 
 _log = logging.getLogger("agentshield.fastapi")
 
@@ -38,39 +42,57 @@ __all__ = ["Caller", "caller", "protect"]
 class _CallerDependency:
     """Decides about the request when FastAPI resolves it, and is found by `protect` in each route."""
 
-    def __init__(self, action: str, resource: str | None) -> None:
+    def __init__(self, action: str, resource: str | None, scopes: frozenset[str]) -> None:
         self.action = action
         self.resource = resource
+        self.scopes = scopes
 
     @property
     def skill(self) -> str:
         return self.action if self.resource is None else f"{self.action}:{self.resource}"
 
     async def __call__(self, request: Request) -> Caller:
-        return await authorized_caller(request.scope, self.action, self.resource)
+        return await authorized_caller(request.scope, self.action, self.resource, scopes=self.scopes)
 
 
-def caller(action: str, resource: str | None = None) -> Any:
+def caller(action: str, resource: str | None = None, *, scopes: Iterable[str] = ()) -> Any:
     """Return a dependency that gives the verified `Caller` who may do `action`, or answers 401 or 403.
 
-    The skill that policy is asked about is `action`, or `action:resource`.
+    The skill that policy is asked about is `action`, or `action:resource`. With `scopes`, the caller must show a token
+    that has them all, and `protect` must be told of `tokens`.
+
+    Raises:
+        ValueError: no action, or a scope that cannot be one (RFC 6749, 3.3).
+        TypeError: `scopes` is a text; it is a list of them.
     """
     if not action:
         raise ValueError("caller() needs the name of an action")
-    return _CallerDependency(action, resource)
+    if isinstance(scopes, str):
+        raise TypeError(f"scopes is a list of scopes, not {scopes!a}")
+    wanted = frozenset(scopes)
+    for scope in wanted:
+        if not _SCOPE.fullmatch(scope):
+            raise ValueError(f"scope is {scope!a}, expected printable ASCII without space, quote and backslash")
+    return _CallerDependency(action, resource, wanted)
 
 
 def protect(
-    app: FastAPI, shield: "Shield | None" = None, *, accept: Expected | None = None, public: Iterable[str] = ()
+    app: FastAPI,
+    shield: "Shield | None" = None,
+    *,
+    accept: Expected | None = None,
+    public: Iterable[str] = (),
+    tokens: "TokenVerifier | str | None" = None,
 ) -> FastAPI:
     """Put `ShieldMiddleware` around `app` and return it: call this before declaring routes.
 
     Without `accept`, a route that does not ask for a `caller` is refused before it runs. Without `shield`, the
-    environment says who we are.
+    environment says who we are. With `tokens`, a `TokenVerifier` or our audience alone, callers may come with access
+    tokens.
     """
     public = public_paths(public)
-    app.add_middleware(_FastApiDoor, app, shield, accept, public)
-    for refusal in (CallDeniedError, CallerUnknownError, DecisionUnrecordedError):
+    app.add_middleware(_FastApiDoor, app, shield, accept, public, tokens)
+    for refusal in REFUSALS:
         app.add_exception_handler(refusal, _answer_with_problem)
     if accept is None:
         app.router.dependencies.append(Depends(_RouteDecides()))
@@ -81,9 +103,15 @@ class _FastApiDoor(ShieldMiddleware):
     """The door, which can also tell what the routes behind it are for."""
 
     def __init__(
-        self, app: Any, fastapi: FastAPI, shield: "Shield | None", accept: Expected | None, public: tuple[str, ...]
+        self,
+        app: Any,
+        fastapi: FastAPI,
+        shield: "Shield | None",
+        accept: Expected | None,
+        public: tuple[str, ...],
+        tokens: "TokenVerifier | str | None",
     ) -> None:
-        super().__init__(app, shield, accept=accept, public=public)
+        super().__init__(app, shield, accept=accept, public=public, tokens=tokens)
         self._fastapi = fastapi
 
     async def _announce(self) -> None:
@@ -115,6 +143,7 @@ def _callers_in(route: Any) -> Iterator[_CallerDependency]:
         waiting.extend(dependant.dependencies)
 
 
-async def _answer_with_problem(_request: Request, refusal: Exception) -> Response:
-    problem = problem_for(refusal)
+async def _answer_with_problem(request: Request, refusal: Exception) -> Response:
+    visit = request.scope.get(VISIT)
+    problem = problem_for(refusal, visit.resource if visit is not None else None)
     return Response(problem.body(), status_code=problem.status, headers=dict(problem.headers()))

@@ -6,11 +6,14 @@ mistake. Where every member of a domain will do, `member_of` says so in the code
 
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from agentshield.identity.errors import PeerNotAllowedError
 from agentshield.identity.spiffe_id import SpiffeId, TrustDomain
 from agentshield.identity.verify import VerifiedIdentity
+
+if TYPE_CHECKING:
+    from agentshield.sdk.token_holder import TokenHolder
 
 
 class Authorizer(Protocol):
@@ -25,7 +28,7 @@ class Authorizer(Protocol):
         ...
 
 
-def require_accepted(authorize: Callable[[VerifiedIdentity], object], peer: VerifiedIdentity) -> None:
+def require_accepted(authorize: Callable[..., object], peer: "VerifiedIdentity | TokenHolder") -> None:
     """Ask `authorize` about `peer`; the one place that does.
 
     It lets the peer in by returning None and by nothing else. `lambda peer: False` and an `async def` answer without

@@ -23,6 +23,7 @@ from agentshield.sdk.enforcement import LocalEnforcement, NodeEnforcement, NoEnf
 from agentshield.sdk.errors import CallDeniedError, DecisionUnrecordedError
 from agentshield.sdk.recorder import BackgroundRecorder
 from agentshield.sdk.sources import X509Source
+from agentshield.sdk.token_holder import TokenHolder
 from agentshield.uuid7 import uuid7
 
 _log = logging.getLogger("agentshield.sdk.decisions")
@@ -54,7 +55,7 @@ class Decisions:
         return self._enforcement.in_the_dark(self._clock())
 
     async def decide(
-        self, action: str, caller: VerifiedIdentity, *, context: Mapping[str, Any] | None = None
+        self, action: str, caller: VerifiedIdentity | TokenHolder, *, context: Mapping[str, Any] | None = None
     ) -> Decision:
         """Decide by policy whether `caller` may have us do `action`.
 
@@ -70,7 +71,7 @@ class Decisions:
     async def require(
         self,
         action: str,
-        caller: VerifiedIdentity,
+        caller: VerifiedIdentity | TokenHolder,
         *,
         context: Mapping[str, Any] | None = None,
         trace: str | None = None,
@@ -84,7 +85,13 @@ class Decisions:
         return _admitted(await self.decide(action, caller, context=context), action, caller, trace)
 
     async def require_without_policy(
-        self, effect: Effect, reason: str, action: str, caller: VerifiedIdentity, *, trace: str | None = None
+        self,
+        effect: Effect,
+        reason: str,
+        action: str,
+        caller: VerifiedIdentity | TokenHolder,
+        *,
+        trace: str | None = None,
     ) -> Caller:
         """Record a decision that policy was not asked for, such as by a list of peers, and act on it as `require`.
 
@@ -132,7 +139,20 @@ class Decisions:
             )
         )
 
-    async def _record_decision(self, decision: Decision, caller: VerifiedIdentity, action: str) -> None:
+    def token_refused(self, error: AgentShieldError) -> None:
+        """Leave a trace of a token that was not believed; of whoever showed it, nothing is proved."""
+        self._background.record(
+            PeerRefused(
+                at=self._clock(),
+                enforcement_point=str(self._source.spiffe_id),
+                service=str(self._source.spiffe_id),
+                proof="access-token",
+                reasons=(error.code,),
+                detail=str(error),
+            )
+        )
+
+    async def _record_decision(self, decision: Decision, caller: VerifiedIdentity | TokenHolder, action: str) -> None:
         own = str(self._source.spiffe_id)
         event = CallDecided(
             at=self._clock(),
@@ -156,7 +176,7 @@ class Decisions:
             _log.warning("a deny was not recorded: %s", error)
 
 
-def _admitted(decision: Decision, action: str, caller: VerifiedIdentity, trace: str | None) -> Caller:
+def _admitted(decision: Decision, action: str, caller: VerifiedIdentity | TokenHolder, trace: str | None) -> Caller:
     if not decision.is_allowed:
         raise CallDeniedError(caller.spiffe_id, action, reason=decision.reason, decision_id=decision.evaluation_id)
     return Caller(identity=caller, record_id=decision.evaluation_id, trace=trace)

@@ -9,10 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from time import perf_counter_ns
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from agentshield.identity.spiffe_id import SpiffeId, TrustDomain
-from agentshield.identity.verify import VerifiedIdentity
 from agentshield.policy import calls
 from agentshield.policy.calls import INVOKE, plain_context
 from agentshield.policy.cedar import CedarEngine
@@ -22,6 +21,9 @@ from agentshield.sdk.enforcement_snapshot import AgentFacts, EnforcementSnapshot
 from agentshield.signals.lease import Lease
 from agentshield.signals.standing import AgentStanding, Standing
 from agentshield.uuid7 import uuid7_text
+
+if TYPE_CHECKING:
+    from agentshield.sdk.token_holder import ProvenIdentity
 
 __all__ = [
     "AGENT_LOCKED",
@@ -91,7 +93,7 @@ class _Known:
             found = self.entities[key] = call_entities(facts, action, callee=self.agents[callee])
         return found
 
-    def refusal(self, caller: VerifiedIdentity, callee: SpiffeId, at: datetime) -> str | None:
+    def refusal(self, caller: "ProvenIdentity", callee: SpiffeId, at: datetime) -> str | None:
         """Name the reason for which no policy need be asked, if there is one."""
         if not self.lease.is_current(at):
             return STALE_LEASE
@@ -140,7 +142,7 @@ class Pdp:
 
     def decide(
         self,
-        caller: VerifiedIdentity,
+        caller: "ProvenIdentity",
         action: str,
         *,
         callee: SpiffeId,
@@ -157,7 +159,7 @@ class Pdp:
 
     def explain(
         self,
-        caller: VerifiedIdentity,
+        caller: "ProvenIdentity",
         action: str,
         *,
         callee: SpiffeId,
@@ -169,7 +171,7 @@ class Pdp:
         return Explanation(decision=asked) if isinstance(asked, Decision) else self._engine.explain(asked)
 
     def _ask(
-        self, caller: VerifiedIdentity, action: str, callee: SpiffeId, context: Mapping[str, Value], at: datetime
+        self, caller: "ProvenIdentity", action: str, callee: SpiffeId, context: Mapping[str, Value], at: datetime
     ) -> Request | Decision:
         """Put the question as the policy engine understands it, or refuse where it need not be asked."""
         started = perf_counter_ns()
@@ -228,9 +230,9 @@ def _unreadable(action: str) -> str | None:
     return None if 0 < len(action) <= _MOST_ACTION_LETTERS and action.isprintable() else INVALID_ACTION
 
 
-def _call_context(caller: VerifiedIdentity, given: Mapping[str, Value], at: datetime) -> dict[str, Value]:
+def _call_context(caller: "ProvenIdentity", given: Mapping[str, Value], at: datetime) -> dict[str, Value]:
     """What the proof itself says is written over what was given; scopes and delegation are none unless given."""
-    proved_by_key = caller.proof == "x509-svid"
+    proved_by_key = caller.proof != "jwt-svid"  # an access token is taken with the proof of its key only
     begun = caller.not_before or at
     return {
         "scopes": [],
@@ -242,14 +244,14 @@ def _call_context(caller: VerifiedIdentity, given: Mapping[str, Value], at: date
             "ageSeconds": max(0, int((at - begun).total_seconds())),
             "lifetimeSeconds": max(0, int((caller.valid_until - begun).total_seconds())),
         },
-        "channel": _channel(given.get("channel"), proved_by_key=proved_by_key),
+        "channel": _channel(given.get("channel"), mutual=caller.proof == "x509-svid", proved_by_key=proved_by_key),
         "now": at,
     }
 
 
-def _channel(given: Value, *, proved_by_key: bool) -> dict[str, Value]:
+def _channel(given: Value, *, mutual: bool, proved_by_key: bool) -> dict[str, Value]:
     """`tls13` is the server's to know; whether the peer proved a key is the proof's."""
-    channel: dict[str, Value] = {"mutual": proved_by_key, "pop": proved_by_key}
+    channel: dict[str, Value] = {"mutual": mutual, "pop": proved_by_key}
     if isinstance(given, Mapping) and "tls13" in given:
         channel["tls13"] = given["tls13"]
     return channel

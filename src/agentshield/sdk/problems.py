@@ -6,7 +6,7 @@ The class of the error gives status and title; the rest stays in our log, under 
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 from agentshield.errors import (
     AgentShieldError,
@@ -31,6 +31,7 @@ class Problem:
     kind: str
     decision_id: str | None = None
     retry_after: int | None = None
+    challenge: str | None = None
 
     def body(self) -> bytes:
         """Write the document (RFC 9457, 3)."""
@@ -44,6 +45,8 @@ class Problem:
         headers = {"content-type": CONTENT_TYPE, "cache-control": "no-store"}
         if self.retry_after is not None:
             headers["retry-after"] = str(self.retry_after)
+        if self.challenge is not None:
+            headers["www-authenticate"] = self.challenge
         return headers
 
 
@@ -58,11 +61,29 @@ _TABLE: Final[tuple[tuple[type[AgentShieldError], int, str, str], ...]] = (
 )
 
 
-def problem_for(error: Exception) -> Problem:
-    """Choose what the peer may know about `error`: its class, and the id of the decision if it was one."""
+class Challenger(Protocol):
+    """What says how to do better: `ProtectedResource` is one."""
+
+    def challenge(self, refusal: AgentShieldError) -> str | None:
+        """Write the `WWW-Authenticate` that goes with a refusal, if one does."""
+        ...
+
+
+def problem_for(error: Exception, resource: Challenger | None = None) -> Problem:
+    """Choose what the peer may know about `error`: its class, and the id of the decision if it was one.
+
+    A `resource` that takes access tokens adds its challenge.
+    """
     decision_id = getattr(error, "decision_id", None)
     retry_after = max(1, round(error.retry_after)) if isinstance(error, UnavailableError) else None
     for kind, status, title, name in _TABLE:
         if isinstance(error, kind):
-            return Problem(status=status, title=title, kind=name, decision_id=decision_id, retry_after=retry_after)
+            return Problem(
+                status=status,
+                title=title,
+                kind=name,
+                decision_id=decision_id,
+                retry_after=retry_after,
+                challenge=resource.challenge(error) if resource is not None else None,
+            )
     return Problem(status=500, title="Internal error", kind="internal")

@@ -6,7 +6,7 @@ async with Shield.from_env() as me, me.client(expect="spiffe://acme.test/agents/
 
 import contextlib
 import os
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, Self, overload
 
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from agentshield.sdk.decisions import Decisions
     from agentshield.sdk.enforcement import LocalPolicy
     from agentshield.sdk.jwt_source import JwtSource
+    from agentshield.sdk.token_client import TokenClients
+    from agentshield.sdk.token_holder import TokenHolder
     from agentshield.sdk.workload_api import WorkloadApiClient
 
 SVID_DIRECTORY_VARIABLE: Final = "AGENTSHIELD_SVID_DIR"
@@ -71,6 +73,7 @@ class Shield:
         self._source: X509Source | None = None
         self._jwt: JwtSource | None = None
         self._decisions: Decisions | None = None
+        self._token_clients: TokenClients | None = None
 
     @classmethod
     def from_env(cls, environment: Mapping[str, str] = os.environ, **options: Any) -> Self:
@@ -173,11 +176,24 @@ class Shield:
         if self._api is not None:
             self._jwt = JwtSource(self._api, clock=self._clock)
             stack.push_async_callback(self._jwt.aclose)
-            source.subscribe(self._forget_tokens)
+        source.subscribe(self._forget_tokens)
 
     def _forget_tokens(self, context: X509Context) -> None:
-        if not context.svids and self._jwt is not None:
-            self._jwt.forget()
+        if context.svids:
+            return
+        for held in (self._jwt, self._token_clients):
+            if held is not None:
+                held.forget()
+
+    def close_with(self, aclose: Callable[[], Awaitable[object]]) -> None:
+        """Call `aclose` when this shield is closed, before its identity goes.
+
+        Raises:
+            SourceClosedError: it is not open.
+        """
+        if self._opened is None:
+            raise SourceClosedError("this Shield is not open: use it in `async with`")
+        self._opened.push_async_callback(aclose)
 
     @property
     def _x509(self) -> X509Source:
@@ -250,6 +266,43 @@ class Shield:
 
         return async_client(self.client_tls(expect=expect), flavor=flavor, clock=self._clock, **options)
 
+    def auth(
+        self,
+        resource: str,
+        *,
+        scopes: Iterable[str] = (),
+        on_behalf_of: "str | Caller | None" = None,
+        audience: str | None = None,
+        issuer: str | None = None,
+    ) -> Any:
+        """Make an `Auth` that both httpx2 and httpx take: `shield.client(expect=…, auth=shield.auth(resource))`.
+
+        It asks the authorization server `issuer`, by default the one that AGENTSHIELD_TOKEN_SERVICE names, for tokens
+        with `scopes` for `audience`, by default `resource`, which is the https URL that requests go to. The tokens are
+        bound to a key of ours, kept for most of their life, and sent to the origin of `resource` and nowhere else.
+        With `on_behalf_of`, the token of somebody or a `Caller` who came with one, they are exchanged for it, and we
+        are the actor.
+
+        Raises:
+            ConfigurationError: no issuer, a resource that is no https URL, or neither library is installed.
+            ValueError: a `Caller` who came without a token.
+        """
+        from agentshield.sdk.token_auth import shield_auth
+        from agentshield.sdk.token_cache import TokenWish
+        from agentshield.sdk.token_client import TokenClients
+
+        if self._token_clients is None:
+            self._token_clients = TokenClients(self)
+            self.close_with(self._close_token_clients)
+        subject_token = on_behalf_of if on_behalf_of is None or isinstance(on_behalf_of, str) else on_behalf_of.token()
+        wish = TokenWish(audience=audience or resource, scopes=frozenset(scopes), subject_token=subject_token)
+        return shield_auth(self._token_clients.of(issuer), resource, wish)
+
+    async def _close_token_clients(self) -> None:
+        clients, self._token_clients = self._token_clients, None
+        if clients is not None:
+            await clients.aclose()
+
     def client_tls(self, *, expect: Expected, alpn: Sequence[str] = ()) -> SpiffeContext:
         """Make a rotating TLS context to dial `expect`, for libraries that take an `ssl.SSLContext`."""
         tls = SpiffeContext.for_client(authorize=authorizer_for(expect), alpn=alpn, clock=self._clock)
@@ -294,7 +347,11 @@ class Shield:
         return self._decisions
 
     async def decide(
-        self, action: str, caller: "VerifiedIdentity | Caller", *, context: Mapping[str, Any] | None = None
+        self,
+        action: str,
+        caller: "VerifiedIdentity | TokenHolder | Caller",
+        *,
+        context: Mapping[str, Any] | None = None,
     ) -> "Decision":
         """Decide whether `caller` may have us do `action`, and record the answer before returning it.
 
@@ -303,7 +360,9 @@ class Shield:
         Raises:
             DecisionUnrecordedError: it would be an allow, and the audit log has not got it.
         """
-        peer = caller if isinstance(caller, VerifiedIdentity) else caller.identity
+        from agentshield.sdk.caller import Caller
+
+        peer = caller.identity if isinstance(caller, Caller) else caller
         return await self.decisions.decide(action, peer, context=context)
 
     async def record(self, *events: "AuditEvent") -> "tuple[Receipt, ...]":

@@ -94,6 +94,10 @@ class SyncShield:
 
         return sync_client(self.client_tls(expect=expect), flavor=flavor, clock=self._shield.clock, **options)
 
+    def auth(self, resource: str, **options: Any) -> Any:
+        """As `Shield.auth`, for a blocking client."""
+        return self._call(lambda: self._shield.auth(resource, **options))
+
     def client_tls(self, *, expect: Expected, alpn: Sequence[str] = ()) -> SpiffeContext:
         """As `Shield.client_tls`: for requests, urllib and other libraries that take an `ssl.SSLContext`."""
         return self._call(lambda: self._shield.client_tls(expect=expect, alpn=alpn))
