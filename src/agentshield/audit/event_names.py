@@ -48,6 +48,23 @@ class EventName(StrEnum):
     AUTHORITY_REVOKED = "authority.revoked"
     AUTHORITY_RETIRED = "authority.retired"
 
+    TOKEN_ISSUED = "token.issued"  # noqa: S105 - a name, no token
+    TOKEN_REFUSED = "token.refused"  # noqa: S105 - as above
+    TOKEN_REVOKED = "token.revoked"  # noqa: S105 - as above
+
+    CLIENT_CREATED = "client.created"
+    CLIENT_UPDATED = "client.updated"
+    CLIENT_DELETED = "client.deleted"
+    RESOURCE_CREATED = "resource.created"
+    RESOURCE_UPDATED = "resource.updated"
+    RESOURCE_DELETED = "resource.deleted"
+    ISSUER_CREATED = "issuer.created"
+    ISSUER_UPDATED = "issuer.updated"
+    ISSUER_DELETED = "issuer.deleted"
+    FEDERATED_CREDENTIAL_CREATED = "federated_credential.created"
+    FEDERATED_CREDENTIAL_UPDATED = "federated_credential.updated"
+    FEDERATED_CREDENTIAL_DELETED = "federated_credential.deleted"
+
     AUDIT_READ = "audit.read"
     AUDIT_ERASED = "audit.erased"
     AUDIT_LOST = "audit.lost"

@@ -20,6 +20,7 @@ from agentshield.audit.errors import InvalidEventError
 from agentshield.audit.event import AuditEvent, IndexTerms
 from agentshield.audit.event_names import EventName
 from agentshield.audit.log_events import AuditErased, AuditLost, AuditRead
+from agentshield.audit.oauth_events import OAuthRegistrationChanged, TokenIssued, TokenRefused, TokenRevoked
 from agentshield.audit.ocsf import Decision
 from agentshield.audit.registry_events import (
     AgentChanged,
@@ -52,11 +53,15 @@ __all__ = [
     "NodeAttested",
     "NodeChanged",
     "NodeRefused",
+    "OAuthRegistrationChanged",
     "PeerAuthenticated",
     "PeerRefused",
     "PolicyActivated",
     "SvidIssued",
     "SvidRefused",
+    "TokenIssued",
+    "TokenRefused",
+    "TokenRevoked",
     "WorkloadAttested",
     "WorkloadRefused",
     "event_of",
@@ -94,6 +99,10 @@ _KINDS: Final[tuple[type[AuditEvent], ...]] = (
     FederationChanged,
     PolicyActivated,
     AuthorityRotated,
+    TokenIssued,
+    TokenRefused,
+    TokenRevoked,
+    OAuthRegistrationChanged,
     AuditRead,
     AuditErased,
     AuditLost,
