@@ -21,16 +21,18 @@ _DNS_NAME: Final = re.compile(rf"(?=.{{1,253}}\Z)(?:{_LABEL}\.)*[a-z](?:[a-z0-9-
 _PATH: Final = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=:@/%-]*")
 _QUERY: Final = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=:@/?%-]*")
 
-# Global by the registry, and yet not the world outside.
-_INSIDE_V4: Final = (IPv4Network("168.63.129.16/32"),)  # Azure's wire server, reachable from every machine there
+# Global by Python's copy of the registry, and yet not the world outside.
+_INSIDE_V4: Final = (
+    IPv4Network("168.63.129.16/32"),  # Azure's wire server, reachable from every machine there
+    IPv4Network("192.0.0.0/24"),  # RFC 6890; Oracle's metadata service is 192.0.0.192
+    IPv4Network("192.88.99.0/24"),  # RFC 7526, the former 6to4 relays
+)
+_GLOBAL_V6: Final = IPv6Network("2000::/3")  # RFC 4291, 2.4: all that has been given out
+# Mapped, compatible and NAT64 addresses are outside 2000::/3; these carry an IPv4 address, or nobody's, inside it.
 _EMBEDDING_V6: Final = (
-    IPv6Network("::/96"),  # IPv4-compatible, RFC 4291, 2.5.5.1
-    IPv6Network("::ffff:0:0/96"),  # IPv4-mapped, 2.5.5.2
-    IPv6Network("::ffff:0:0:0/96"),  # IPv4-translated, RFC 2765
-    IPv6Network("64:ff9b::/96"),  # NAT64, RFC 6052
-    IPv6Network("64:ff9b:1::/48"),  # RFC 8215
     IPv6Network("2001::/32"),  # Teredo
     IPv6Network("2002::/16"),  # 6to4
+    IPv6Network("3fff::/20"),  # documentation, RFC 9637
 )
 
 
@@ -114,7 +116,7 @@ def _is_public(address: IPv4Address | IPv6Address) -> bool:
     if isinstance(address, IPv4Address):
         inside = any(address in network for network in _INSIDE_V4)
     else:
-        inside = address.is_site_local or any(address in network for network in _EMBEDDING_V6)
+        inside = address not in _GLOBAL_V6 or any(address in network for network in _EMBEDDING_V6)
     return address.is_global and not (inside or address.is_multicast or address.is_reserved)
 
 
@@ -125,7 +127,7 @@ def _check_host(url: str, host: str) -> None:
         canonical = str(ip_address(host))
     except ValueError:
         canonical = ""
-    if canonical != host:
+    if not host or canonical != host or "%" in host:  # RFC 6874: a zone is of this machine
         raise _bad(url, "its host is neither a DNS name nor an address in its usual form")
 
 

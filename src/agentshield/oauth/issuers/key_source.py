@@ -107,7 +107,8 @@ class KeySource:
             if held is None:
                 return _Held(keys=None, fresh_until=None, asked_at=at, failure=failure)
             return replace(held, asked_at=at, failure=failure)
-        lifetime = min(max(document.max_age or USUAL, SHORTEST), LONGEST)
+        said = USUAL if document.max_age is None else document.max_age
+        lifetime = min(max(said, SHORTEST), LONGEST)
         return _Held(keys=keys, fresh_until=at + lifetime, asked_at=at)
 
     async def _discovered(self, record: IssuerRecord) -> str:
