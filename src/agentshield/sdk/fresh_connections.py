@@ -104,7 +104,12 @@ class AsyncStream(_Stream):
 
     async def start_tls(self, *args: Any, **options: Any) -> "AsyncStream":
         """Do the handshake, and note until when it holds."""
-        secured = AsyncStream(await self._stream.start_tls(*args, **options), self._tls, self._clock)
+        try:
+            stream = await self._stream.start_tls(*args, **options)
+        except BaseException:  # httpcore closes after an error, and leaves the socket open where it was cancelled
+            await self._stream.aclose()
+            raise
+        secured = AsyncStream(stream, self._tls, self._clock)
         secured._handshake_done(secured._stream)
         return secured
 
