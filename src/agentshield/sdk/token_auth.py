@@ -72,7 +72,11 @@ class TokenFlow:
                 return
 
     def _steps(self, request: Any) -> Generator[Any, Any]:
-        """(1) right origin; (2) token and proof; (3) once more with the nonce asked for; (4) once with a new token."""
+        """The request, and once more for each thing that the resource asks for.
+
+        (1) right origin; (2) token and proof; (3) a proof for where a redirect led, within the origin; (4) a nonce;
+        (5) a new token.
+        """
         if _origin_of(str(request.url)) != self._origin:
             raise TokenOriginError(
                 f"request goes to {request.url.scheme}://{request.url.host}, its token is for {self._origin[1]}",
@@ -80,6 +84,8 @@ class TokenFlow:
             )
         token: HeldToken = yield _TokenNeeded()
         response = yield self._signed(request, token)
+        if response.request is not request and self._asks_for(response, "invalid_dpop_proof"):
+            response = yield self._signed(response.request, token)
         if self._asks_for(response, "use_dpop_nonce") and response.headers.get("dpop-nonce"):
             self._nonce = response.headers["dpop-nonce"]
             response = yield self._signed(response.request, token)
