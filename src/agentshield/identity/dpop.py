@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from agentshield.errors import AuthenticationError
 from agentshield.identity.errors import BadSignatureError
-from agentshield.identity.jwk import InvalidJwkError, jwk_of, public_key_of, thumbprint
+from agentshield.identity.jwk import InvalidJwkError, identified_key_of, jwk_of
 from agentshield.identity.jws import (
     HeaderRule,
     InvalidTokenError,
@@ -105,7 +105,7 @@ def verify_dpop_proof(
         unverified = UnverifiedJws.parse(proof, types=_TYPES, headers=HeaderRule.PROOF)  # (2) form, (4) typ
         if unverified.header.alg not in ALGORITHMS:  # (5)
             raise InvalidDpopProofError(f"proof is signed with {unverified.header.alg}", step=5)
-        key = public_key_of(unverified.header.jwk or {})  # (7) no private key in it
+        key, jkt = identified_key_of(unverified.header.jwk or {})  # (7) no private key in it
         claims = unverified.verify(key)  # (6)
     except InvalidTokenError as error:
         raise InvalidDpopProofError(str(error), step=2) from error
@@ -122,7 +122,7 @@ def verify_dpop_proof(
     if access_token is not None and claims.get("ath") != access_token_hash(access_token):  # (12)
         raise InvalidDpopProofError("proof is for another access token, or for none", step=12)
     return VerifiedDpopProof(
-        jkt=thumbprint(key),
+        jkt=jkt,
         jti=jti,
         issued_at=issued_at,
         expires_at=issued_at + max_age + timedelta(seconds=1),

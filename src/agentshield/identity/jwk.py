@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, Final, Self
 
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -60,17 +60,31 @@ def public_key_of(jwk: Mapping[str, Any]) -> PublicKey:
     Raises:
         InvalidJwkError: private members, another kind of key, a weak one, or members that do not make a key.
     """
+    return identified_key_of(jwk)[0]
+
+
+def identified_key_of(jwk: Mapping[str, Any]) -> tuple[PublicKey, str]:
+    """Read a public key, and tell its thumbprint. Raises: as `public_key_of`."""
     if private := _PRIVATE & jwk.keys():
         raise InvalidJwkError(f"JWK holds private members: {', '.join(sorted(private))}")
+    kty, crv = jwk.get("kty"), jwk.get("crv")
+    if kty != "RSA" and (kty != "EC" or not isinstance(crv, str) or crv not in _CURVES):
+        raise InvalidJwkError(f"JWK is of kind {str(kty)[:20]!a}, expected EC on a NIST curve, or RSA")
+    public = tuple((name, jwk[name]) for name in ("kty", "crv", "x", "y", "n", "e") if name in jwk)
+    if not all(isinstance(value, str) for _, value in public):
+        raise InvalidJwkError("JWK has a member that is not text")
+    return _imported(public)
+
+
+@lru_cache(maxsize=1024)
+def _imported(public: tuple[tuple[str, str], ...]) -> tuple[PublicKey, str]:
+    """Remembered: all proofs of a client show one key, and to read it costs more than to verify with it."""
     from joserfc.jwk import ECKey, RSAKey  # 15 ms to load, and X.509 alone does without
 
-    kinds: dict[Any, Any] = {"EC": ECKey, "RSA": RSAKey}
-    kind = kinds.get(str(jwk.get("kty")))
-    if kind is None or (kind is ECKey and str(jwk.get("crv")) not in _CURVES):
-        raise InvalidJwkError(f"JWK is of kind {str(jwk.get('kty'))[:20]!a}, expected EC on a NIST curve, or RSA")
-    public = {name: jwk[name] for name in ("kty", "crv", "x", "y", "n", "e") if name in jwk}
+    members: dict[str, Any] = dict(public)
     try:
-        return check_key_strength(kind.import_key(public).public_key)
+        key = (RSAKey if members["kty"] == "RSA" else ECKey).import_key(members).public_key
+        return check_key_strength(key), thumbprint(key)
     except InvalidKeyError as error:
         raise InvalidJwkError(str(error)) from error
     except Exception as error:  # whatever the library makes of somebody else's bytes
