@@ -111,12 +111,11 @@ class Register(Generic[T]):
         await self._recorder.sink.record(
             OAuthRegistrationChanged(
                 at=self._recorder.clock(),
-                noun=self._kind.name,
-                registration=self._kind.key(record),
+                noun=self._kind.name.replace(" ", "_"),
+                record=self._kind.key(record),
                 change=change,
                 by=by,
-                agent="" if agent is None else str(agent),
-                detail=detail,
+                detail=detail or (f"agent {agent}" if agent is not None else ""),
             )
         )
 
