@@ -34,6 +34,12 @@ class EventName(StrEnum):
     AGENT_LOCKED = "agent.locked"
     AGENT_UNLOCKED = "agent.unlocked"
 
+    BLUEPRINT_CREATED = "blueprint.created"
+    BLUEPRINT_UPDATED = "blueprint.updated"
+    BLUEPRINT_DISABLED = "blueprint.disabled"
+    BLUEPRINT_ENABLED = "blueprint.enabled"
+    BLUEPRINT_DELETED = "blueprint.deleted"
+
     JOIN_TOKEN_CREATED = "join_token.created"  # noqa: S105 - a name, no token
     JOIN_TOKEN_REVOKED = "join_token.revoked"  # noqa: S105 - as above
 

@@ -25,6 +25,7 @@ from agentshield.audit.ocsf import Decision
 from agentshield.audit.registry_events import (
     AgentChanged,
     AuthorityRotated,
+    BlueprintChanged,
     EntryChanged,
     FederationChanged,
     JoinTokenChanged,
@@ -43,6 +44,7 @@ __all__ = [
     "AuditLost",
     "AuditRead",
     "AuthorityRotated",
+    "BlueprintChanged",
     "CallDecided",
     "Decision",
     "EntryChanged",
@@ -95,6 +97,7 @@ _KINDS: Final[tuple[type[AuditEvent], ...]] = (
     NodeChanged,
     EntryChanged,
     AgentChanged,
+    BlueprintChanged,
     JoinTokenChanged,
     FederationChanged,
     PolicyActivated,

@@ -22,6 +22,8 @@ _ACTIVITIES: Final = {
     "banned": Activity.SUSPEND,
     "evicted": Activity.DELETE,
     "renewed": Activity.UPDATE,
+    "disabled": Activity.SUSPEND,
+    "enabled": Activity.RESUME,
 }
 
 
@@ -80,6 +82,25 @@ class AgentChanged(_Change):
 
     def _entity(self) -> Any:
         return entity("agent", self.agent)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlueprintChanged(_Change):
+    """A blueprint was created, updated, disabled (and with it all of its agents), enabled or deleted."""
+
+    names: ClassVar = (
+        EventName.BLUEPRINT_CREATED,
+        EventName.BLUEPRINT_UPDATED,
+        EventName.BLUEPRINT_DISABLED,
+        EventName.BLUEPRINT_ENABLED,
+        EventName.BLUEPRINT_DELETED,
+    )
+    blueprint: str
+    owner: str = ""
+    sponsor: str = ""
+
+    def _entity(self) -> Any:
+        return entity("blueprint", self.blueprint)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

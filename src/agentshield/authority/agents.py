@@ -38,6 +38,7 @@ class AgentRequest:
     x509_svid_ttl: timedelta | None = None
     federates_with: tuple[TrustDomain, ...] = ()
     dns_names: tuple[str, ...] = ()
+    blueprint: str | None = None
 
 
 def launch_selectors(
@@ -140,6 +141,7 @@ class Agents:
             risk=request.risk,
             skills=dict(request.skills),
             created_at=at,
+            blueprint=request.blueprint,
         )
 
     def _entry(self, request: AgentRequest, spiffe_id: SpiffeId) -> RegistrationEntry:

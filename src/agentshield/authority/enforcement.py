@@ -69,7 +69,7 @@ def _facts(agent: Agent) -> AgentFacts:
     return AgentFacts(
         spiffe_id=agent.spiffe_id,
         name=agent.name,
-        status=agent.status.value,
+        status=agent.standing.value,
         owner=agent.owner,
         groups=agent.groups,
         risk=agent.risk,

@@ -52,6 +52,30 @@ class InvalidAgentError(InvalidInputError):
     code = "invalid_agent"
 
 
+class InvalidBlueprintError(InvalidInputError):
+    """A blueprint that breaks a rule of its own fields."""
+
+    code = "invalid_blueprint"
+
+
+class BlueprintExistsError(ConflictError):
+    """There is a blueprint of this name already."""
+
+    code = "blueprint_exists"
+
+
+class BlueprintInUseError(ConflictError):
+    """Agents are of this blueprint."""
+
+    code = "blueprint_in_use"
+
+
+class BlueprintNotFoundError(NotFoundError):
+    """There is no blueprint of this name."""
+
+    code = "blueprint_not_found"
+
+
 class AttestationError(AuthenticationError):
     """A node did not prove what it claims to be."""
 

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from agentshield.authority.errors import (
     AgentExistsError,
     AgentNotFoundError,
+    BlueprintNotFoundError,
     EntryNotFoundError,
     JoinTokenNotFoundError,
     NodeBannedError,
@@ -166,6 +167,8 @@ class MemoryAgents(MemoryNoun):
         """Add the agent and its entry, both or neither."""
         if agent.name in self._state.agents:
             raise AgentExistsError(f"agent {agent.name} exists already")
+        if agent.blueprint is not None and agent.blueprint not in self._state.blueprints:
+            raise BlueprintNotFoundError(f"there is no blueprint {agent.blueprint[:64]!a}")
         self._state.add_entry(entry, at)
         self._state.agents[agent.name] = agent
         self._changed(agent.name, at)
@@ -189,11 +192,12 @@ class MemoryAgents(MemoryNoun):
 
     async def find(self, name: str) -> Agent | None:
         """Return one agent."""
-        return self._state.agents.get(name)
+        agent = self._state.agents.get(name)
+        return None if agent is None else self._state.told(agent)
 
     async def all(self) -> tuple[Agent, ...]:
         """Return every agent, by name."""
-        return tuple(sorted(self._state.agents.values(), key=lambda agent: agent.name))
+        return self._state.all_agents()
 
     def _get(self, name: str) -> Agent:
         agent = self._state.agents.get(name)

@@ -1,10 +1,11 @@
 """What the stores in memory share."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from agentshield.authority.authorities import AuthorityRecord
+from agentshield.authority.blueprint import Blueprint
 from agentshield.authority.errors import SimilarEntryError
 from agentshield.authority.model import (
     Agent,
@@ -27,6 +28,7 @@ class MemoryState:
     nodes: dict[SpiffeId, AttestedNode] = field(default_factory=dict)
     tokens: dict[str, JoinToken] = field(default_factory=dict, repr=False)
     agents: dict[str, Agent] = field(default_factory=dict)
+    blueprints: dict[str, Blueprint] = field(default_factory=dict)
     policies: list[PolicyVersion] = field(default_factory=list)
     authorities: dict[str, AuthorityRecord] = field(default_factory=dict)
     bundles: dict[TrustDomain, TrustBundle] = field(default_factory=dict)
@@ -42,6 +44,15 @@ class MemoryState:
         self.events.append((Change(position=self.position, noun=noun, key=str(key)), at))
         for on_hint in self.listeners:
             on_hint()
+
+    def told(self, agent: Agent) -> Agent:
+        """Say of an agent what its blueprint says."""
+        blueprint = self.blueprints.get(agent.blueprint or "")
+        return replace(agent, is_blueprint_disabled=blueprint is not None and not blueprint.is_enabled)
+
+    def all_agents(self) -> tuple[Agent, ...]:
+        """Return every agent, by name."""
+        return tuple(sorted(map(self.told, self.agents.values()), key=lambda agent: agent.name))
 
     def add_entry(self, entry: RegistrationEntry, at: datetime) -> None:
         """Add or replace an entry. Raises: SimilarEntryError."""

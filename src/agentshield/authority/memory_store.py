@@ -1,5 +1,6 @@
 """The store in memory: what it promises is the same, except that it forgets."""
 
+from agentshield.authority.memory_blueprints import MemoryBlueprints
 from agentshield.authority.memory_registry import MemoryAgents, MemoryEntries, MemoryJoinTokens, MemoryNodes
 from agentshield.authority.memory_state import MemoryState
 from agentshield.authority.memory_trust import (
@@ -19,6 +20,7 @@ def memory_store() -> Store:
         nodes=MemoryNodes(state),
         join_tokens=MemoryJoinTokens(state),
         agents=MemoryAgents(state),
+        blueprints=MemoryBlueprints(state),
         policies=MemoryPolicies(state),
         authorities=MemoryAuthorities(state),
         federated_bundles=MemoryFederatedBundles(state),

@@ -35,7 +35,7 @@ class MemoryPolicies(MemoryNoun):
 
     async def enforcement_facts(self) -> EnforcementFacts:
         """Return agents, active policy set and version, as one transaction sees them."""
-        agents = tuple(sorted(self._state.agents.values(), key=lambda agent: agent.name))
+        agents = self._state.all_agents()
         policy = self._state.policies[-1] if self._state.policies else None
         federated = tuple(sorted(self._state.bundles))
         return EnforcementFacts(

@@ -181,6 +181,15 @@ class Agent:
     status: AgentStatus = AgentStatus.ACTIVE
     status_reason: str = ""
     created_at: datetime
+    blueprint: str | None = None
+    is_blueprint_disabled: bool = False  # the store's to say, as it reads the agent
+
+    @property
+    def standing(self) -> AgentStatus:
+        """Whether it may act, all told: one of a disabled blueprint is suspended, whatever its own status is."""
+        if self.status is AgentStatus.ACTIVE and self.is_blueprint_disabled:
+            return AgentStatus.SUSPENDED
+        return self.status
 
     def __post_init__(self) -> None:
         if not _AGENT_NAME.fullmatch(self.name):

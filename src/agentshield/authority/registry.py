@@ -204,7 +204,7 @@ class Registry:
 
     async def _load_blocked(self) -> None:
         agents = await self._store.agents.all()
-        self._index.blocked = frozenset(each.spiffe_id for each in agents if each.status is not AgentStatus.ACTIVE)
+        self._index.blocked = frozenset(each.spiffe_id for each in agents if each.standing is not AgentStatus.ACTIVE)
 
     def _mark_ids(self, spiffe_ids: Iterable[SpiffeId]) -> None:
         for spiffe_id in spiffe_ids:

@@ -13,6 +13,7 @@ from agentshield.audit.events import AuditEvent
 from agentshield.audit.log import AuditSink, Receipt
 from agentshield.authority.agents import AgentRequest, Agents
 from agentshield.authority.authorities import AuthorityRecord
+from agentshield.authority.blueprints import Blueprints
 from agentshield.authority.ca import CertificateAuthority
 from agentshield.authority.change_feed import ChangeFeed
 from agentshield.authority.enforcement import Enforcement
@@ -77,6 +78,7 @@ class AuthorityService:
         self._federation = Federation(settings, store.federated_bundles, sink, clock)
         self._enforcement = Enforcement(settings, store.policies, clock)
         self.feed = ChangeFeed(store.events, clock, look_interval=settings.look_interval)
+        self.blueprints = Blueprints(store, sink, clock, caught_up=self.feed.catch_up)
         self._upkeep = Upkeep(settings, store, self.feed, self._ca, self._registry, self._federation, clock)
         self.feed.subscribe(self._registry.apply)
         self.feed.subscribe(self._federation.apply)

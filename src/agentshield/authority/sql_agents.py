@@ -7,14 +7,18 @@ from typing import Any
 from sqlalchemy import Connection, Row, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError as ConstraintError
 
-from agentshield.authority.errors import AgentExistsError, AgentNotFoundError
+from agentshield.authority.errors import AgentExistsError, AgentNotFoundError, BlueprintNotFoundError
 from agentshield.authority.model import Agent, AgentStatus, RegistrationEntry
 from agentshield.authority.sql_entries import add_entry, remove_entries
 from agentshield.authority.sql_events import Counter, bump, note
-from agentshield.authority.sql_schema import AGENTS, ENTRIES
+from agentshield.authority.sql_schema import AGENTS, BLUEPRINTS, ENTRIES
 from agentshield.authority.store import Noun
 from agentshield.database.engine import Database
 from agentshield.identity.spiffe_id import SpiffeId
+
+_WITH_BLUEPRINT = select(AGENTS, BLUEPRINTS.c.is_enabled).join(
+    BLUEPRINTS, BLUEPRINTS.c.name == AGENTS.c.blueprint, isouter=True
+)
 
 
 class SqlAgents:
@@ -29,6 +33,7 @@ class SqlAgents:
         def job(connection: Connection) -> None:
             if _find(connection, agent.name) is not None:
                 raise AgentExistsError(f"agent {agent.name} exists already")
+            _check_blueprint(connection, agent.blueprint)
             add_entry(connection, entry, at)
             connection.execute(insert(AGENTS).values(_columns(agent)))
             _changed(connection, agent.name, at)
@@ -73,20 +78,30 @@ class SqlAgents:
 
 def read_agents(connection: Connection) -> tuple[Agent, ...]:
     """Return every agent, by name, as one transaction sees them."""
-    agents = (_agent(row) for row in connection.execute(select(AGENTS)))
+    agents = (_agent(row) for row in connection.execute(_WITH_BLUEPRINT))
     return tuple(sorted(agents, key=lambda agent: agent.name))  # the database's collation may differ
 
 
 def _find(connection: Connection, name: str) -> Agent | None:
-    row = connection.execute(select(AGENTS).where(AGENTS.c.name == name)).one_or_none()
+    row = connection.execute(_WITH_BLUEPRINT.where(AGENTS.c.name == name)).one_or_none()
     return None if row is None else _agent(row)
 
 
 def _get(connection: Connection, name: str) -> Agent:
-    row = connection.execute(select(AGENTS).where(AGENTS.c.name == name).with_for_update()).one_or_none()
+    locked = _WITH_BLUEPRINT.where(AGENTS.c.name == name).with_for_update(of=AGENTS)
+    row = connection.execute(locked).one_or_none()
     if row is None:
         raise AgentNotFoundError(f"there is no agent {name[:64]!a}")
     return _agent(row)
+
+
+def _check_blueprint(connection: Connection, name: str | None) -> None:
+    """Lock the blueprint as well, so that it cannot be deleted under an agent that is just being made of it."""
+    if name is None:
+        return
+    found = select(BLUEPRINTS.c.name).where(BLUEPRINTS.c.name == name).with_for_update()
+    if connection.execute(found).one_or_none() is None:
+        raise BlueprintNotFoundError(f"there is no blueprint {name[:64]!a}", hint="agentshield blueprint list")
 
 
 def _changed(connection: Connection, name: str, at: datetime) -> None:
@@ -106,6 +121,7 @@ def _columns(agent: Agent) -> dict[str, Any]:
         "status": agent.status.value,
         "status_reason": agent.status_reason,
         "created_at": agent.created_at,
+        "blueprint": agent.blueprint,
     }
 
 
@@ -121,4 +137,6 @@ def _agent(row: Row[Any]) -> Agent:
         status=AgentStatus(row.status),
         status_reason=row.status_reason,
         created_at=row.created_at,
+        blueprint=row.blueprint,
+        is_blueprint_disabled=row.is_enabled is False,  # NULL: of no blueprint
     )

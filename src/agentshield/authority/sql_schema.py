@@ -67,6 +67,21 @@ AGENTS = Table(
     Column("status", String(32), nullable=False),
     Column("status_reason", Text, nullable=False),
     Column("created_at", Instant, nullable=False),
+    Column("blueprint", String(255), index=True),
+)
+
+BLUEPRINTS = Table(
+    "blueprints",
+    metadata,
+    Column("name", String(255), primary_key=True),
+    Column("owner", Text, nullable=False),
+    Column("sponsor", Text, nullable=False),
+    Column("scopes", JSON, nullable=False),
+    Column("risk", String(32), nullable=False),
+    Column("description", Text, nullable=False),
+    Column("is_enabled", Boolean, nullable=False),
+    Column("disabled_reason", Text, nullable=False),
+    Column("created_at", Instant, nullable=False),
 )
 
 POLICIES = Table(

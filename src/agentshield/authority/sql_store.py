@@ -2,6 +2,7 @@
 
 from agentshield.authority.sql_agents import SqlAgents
 from agentshield.authority.sql_authorities import SqlAuthorities
+from agentshield.authority.sql_blueprints import SqlBlueprints
 from agentshield.authority.sql_entries import SqlEntries
 from agentshield.authority.sql_events import SqlEvents
 from agentshield.authority.sql_federated_bundles import SqlFederatedBundles
@@ -19,6 +20,7 @@ def sql_store(database: Database) -> Store:
         nodes=SqlNodes(database),
         join_tokens=SqlJoinTokens(database),
         agents=SqlAgents(database),
+        blueprints=SqlBlueprints(database),
         policies=SqlPolicies(database),
         authorities=SqlAuthorities(database),
         federated_bundles=SqlFederatedBundles(database),

@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import Final, Protocol
 
 from agentshield.authority.authorities import AuthorityRecord
+from agentshield.authority.blueprint import Blueprint
 from agentshield.authority.model import (
     Agent,
     AgentStatus,
@@ -133,7 +134,7 @@ class AgentStore(Protocol):
     """AI agents."""
 
     async def create(self, agent: Agent, entry: RegistrationEntry, *, at: datetime) -> None:
-        """Add the agent and its entry. Raises: AgentExistsError, SimilarEntryError."""
+        """Add the agent and its entry. Raises: AgentExistsError, SimilarEntryError, BlueprintNotFoundError."""
 
     async def set_status(self, name: str, status: AgentStatus, *, reason: str, at: datetime) -> Agent:
         """Change whether it may act. Raises: AgentNotFoundError."""
@@ -146,6 +147,25 @@ class AgentStore(Protocol):
 
     async def all(self) -> tuple[Agent, ...]:
         """Return every agent, by name."""
+
+
+class BlueprintStore(Protocol):
+    """Blueprints of agents."""
+
+    async def create(self, blueprint: Blueprint, *, at: datetime) -> None:
+        """Add a blueprint. Raises: BlueprintExistsError."""
+
+    async def update(self, blueprint: Blueprint, *, at: datetime) -> Blueprint:
+        """Replace a blueprint, and tell of a change to each of its agents. Raises: BlueprintNotFoundError."""
+
+    async def delete(self, name: str, *, at: datetime) -> Blueprint:
+        """Remove a blueprint. Raises: BlueprintNotFoundError, BlueprintInUseError."""
+
+    async def find(self, name: str) -> Blueprint | None:
+        """Return one blueprint."""
+
+    async def all(self) -> tuple[Blueprint, ...]:
+        """Return every blueprint, by name."""
 
 
 class PolicyStore(Protocol):
@@ -230,6 +250,7 @@ class Store:
     nodes: NodeStore
     join_tokens: JoinTokenStore
     agents: AgentStore
+    blueprints: BlueprintStore
     policies: PolicyStore
     authorities: AuthorityStore
     federated_bundles: FederatedBundleStore
