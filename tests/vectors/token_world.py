@@ -117,7 +117,7 @@ class TokenServer:
         self._news.clear()
         end = int((self.clock() + timedelta(minutes=5)).timestamp())
         news = [{"jti": jti, "exp": end} for jti in self._revoked[after:]]
-        return {"epoch": len(self._revoked), "revocations": news}
+        return {"epoch": len(self._revoked), "lease_seconds": 5, "revoked": news}
 
     def _token(self, headers, form, peer):
         self.forms.append(form)

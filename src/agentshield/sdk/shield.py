@@ -274,6 +274,7 @@ class Shield:
         on_behalf_of: "str | Caller | None" = None,
         audience: str | None = None,
         issuer: str | None = None,
+        proof: Literal["x509-svid", "jwt-svid"] = "x509-svid",
     ) -> Any:
         """Make an `Auth` that both httpx2 and httpx take: `shield.client(expect=…, auth=shield.auth(resource))`.
 
@@ -281,7 +282,7 @@ class Shield:
         with `scopes` for `audience`, by default `resource`, which is the https URL that requests go to. The tokens are
         bound to a key of ours, kept for most of their life, and sent to the origin of `resource` and nowhere else.
         With `on_behalf_of`, the token of somebody or a `Caller` who came with one, they are exchanged for it, and we
-        are the actor.
+        are the actor. `proof` says with which SVID we ask: that of the connection, or a JWT-SVID besides.
 
         Raises:
             ConfigurationError: no issuer, a resource that is no https URL, or neither library is installed.
@@ -296,7 +297,7 @@ class Shield:
             self.close_with(self._close_token_clients)
         subject_token = on_behalf_of if on_behalf_of is None or isinstance(on_behalf_of, str) else on_behalf_of.token()
         wish = TokenWish(audience=audience or resource, scopes=frozenset(scopes), subject_token=subject_token)
-        return shield_auth(self._token_clients.of(issuer), resource, wish)
+        return shield_auth(self._token_clients.of(issuer, proof), resource, wish)
 
     async def _close_token_clients(self) -> None:
         clients, self._token_clients = self._token_clients, None

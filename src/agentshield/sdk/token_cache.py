@@ -43,17 +43,18 @@ class HeldToken:
         return self.issued_at + (self.expires_at - self.issued_at) * USABLE_SHARE
 
 
+_Key = tuple[str, frozenset[str], str]
 Fetch = Callable[[TokenWish], Awaitable[HeldToken]]
 
 
 class TokenCache:
-    """Tokens by wish. However many ask for the same, one question goes out."""
+    """Tokens by wish. However many ask for the same, one question goes out, and all of them get its answer."""
 
     def __init__(self, fetch: Fetch, *, clock: Clock) -> None:
         self._fetch = fetch
         self._clock = clock
-        self._held: dict[tuple[str, frozenset[str], str], HeldToken] = {}
-        self._locks: dict[tuple[str, frozenset[str], str], asyncio.Lock] = {}
+        self._held: dict[_Key, HeldToken] = {}
+        self._flights: dict[_Key, asyncio.Task[HeldToken]] = {}
 
     async def get(self, wish: TokenWish, *, refused: HeldToken | None = None) -> HeldToken:
         """Return a token with a good part of its life before it; never again one that was `refused`.
@@ -61,28 +62,36 @@ class TokenCache:
         Raises:
             AgentShieldError: as the function that fetches.
         """
-        if (held := self._usable(wish, refused)) is not None:
+        held = self._held.get(wish.key)
+        if held is not None and held is not refused and self._clock() < held.replace_at:
             return held
-        lock = self._locks.setdefault(wish.key, asyncio.Lock())
-        try:
-            async with lock:
-                if (held := self._usable(wish, refused)) is not None:
-                    return held
-                self._held.pop(wish.key, None)
-                fetched = await self._fetch(wish)
-                self._keep(wish, fetched)
-                return fetched
-        finally:
-            if not lock.locked():
-                self._locks.pop(wish.key, None)
+        flight = self._flights.get(wish.key)
+        if flight is None:
+            self._held.pop(wish.key, None)
+            flight = self._flights[wish.key] = asyncio.create_task(self._fly(wish), name="agentshield-token")
+            flight.add_done_callback(_observed)
+        return await asyncio.shield(flight)  # who stops waiting does not take the others' answer away
+
+    async def aclose(self) -> None:
+        """Drop every token, also those under way."""
+        flights = list(self._flights.values())
+        for flight in flights:
+            flight.cancel()
+        if flights:
+            await asyncio.wait(flights)
+        self.forget()
 
     def forget(self) -> None:
         """Drop every token."""
         self._held.clear()
 
-    def _usable(self, wish: TokenWish, refused: HeldToken | None) -> HeldToken | None:
-        held = self._held.get(wish.key)
-        return held if held is not None and held is not refused and self._clock() < held.replace_at else None
+    async def _fly(self, wish: TokenWish) -> HeldToken:
+        try:
+            token = await self._fetch(wish)
+            self._keep(wish, token)
+            return token
+        finally:
+            self._flights.pop(wish.key, None)
 
     def _keep(self, wish: TokenWish, token: HeldToken) -> None:
         if len(self._held) >= _MOST_TOKENS:  # one a user, each for minutes: the ended ones go first
@@ -91,3 +100,9 @@ class TokenCache:
             while len(self._held) >= _MOST_TOKENS:
                 self._held.pop(next(iter(self._held)))
         self._held[wish.key] = token
+
+
+def _observed(flight: "asyncio.Task[HeldToken]") -> None:
+    """A failure is for those who wait; with nobody left it is nobody's."""
+    if not flight.cancelled():
+        flight.exception()

@@ -72,7 +72,7 @@ class TokenClient:
 
     async def aclose(self) -> None:
         """Drop what we hold, and close the connections."""
-        self.forget()
+        await self._cache.aclose()
         await self._service.aclose()
 
     async def _fetch(self, wish: TokenWish) -> HeldToken:
@@ -138,20 +138,20 @@ class TokenClients:
 
     def __init__(self, shield: "Shield") -> None:
         self._shield = shield
-        self._clients: dict[str, TokenClient] = {}
+        self._clients: dict[tuple[str, Proof], TokenClient] = {}
 
-    def of(self, issuer: str | None) -> TokenClient:
-        """Return the client of `issuer`, or of the one that the environment names.
+    def of(self, issuer: str | None, proof: Proof) -> TokenClient:
+        """Return the client of `issuer`, or of the one that the environment names, that proves itself by `proof`.
 
         Raises:
             ConfigurationError: it is none, or there is none.
         """
         issuer = checked_issuer(issuer) if issuer is not None else configured_issuer()
-        if issuer not in self._clients:
+        if (issuer, proof) not in self._clients:
             server = SpiffeId.of(self._shield.spiffe_id.trust_domain, SERVER_PATH)
             service = TokenService(issuer, self._shield.client_tls(expect=server), clock=self._shield.clock)
-            self._clients[issuer] = TokenClient(service, self._shield)
-        return self._clients[issuer]
+            self._clients[issuer, proof] = TokenClient(service, self._shield, proof=proof)
+        return self._clients[issuer, proof]
 
     def forget(self) -> None:
         """Drop every token and key."""

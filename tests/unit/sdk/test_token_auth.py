@@ -124,6 +124,40 @@ async def test_many_at_once_ask_once(resource):
     assert len(resource.world.server.forms) == 1
 
 
+async def test_many_at_once_fail_at_once(resource):
+    """A server that is away costs each of them one wait, not the waits of all before it."""
+    resource.world.server.is_down = True
+    async with resource.world.pair.client(auth=auth_of(resource)) as http:
+        calls = (http.get(f"{resource.url}/run") for _ in range(20))
+        answers = await asyncio.gather(*calls, return_exceptions=True)
+        assert {type(answer) for answer in answers} == {TokenServiceUnavailableError}
+        assert len(resource.world.server.asked) <= 2
+        resource.world.server.is_down = False
+        assert (await http.get(f"{resource.url}/run")).status_code == 200
+
+
+async def test_who_stops_waiting_takes_nothing_from_the_others(resource):
+    """One task's deadline is not everybody's."""
+    async with resource.world.pair.client(auth=auth_of(resource)) as http:
+        first = asyncio.create_task(http.get(f"{resource.url}/run"))
+        second = asyncio.create_task(http.get(f"{resource.url}/run"))
+        await asyncio.sleep(0)
+        first.cancel()
+        assert (await second).status_code == 200
+    assert len(resource.world.server.forms) == 1
+
+
+async def test_a_jwt_svid_as_proof(resource):
+    """spiffe_jwt: for the issuer alone, beside the connection's own certificate."""
+    from agentshield.identity.jwt_svid import JwtSvid
+
+    async with resource.world.pair.client(auth=auth_of(resource, proof="jwt-svid")) as http:
+        assert (await http.get(f"{resource.url}/run")).status_code == 200
+    [form] = resource.world.server.forms
+    assert form["client_assertion_type"] == "urn:ietf:params:oauth:client-assertion-type:jwt-spiffe"
+    assert JwtSvid.unsafe_from_own_agent(form["client_assertion"]).audience == (resource.world.server.issuer,)
+
+
 async def test_wishes_do_not_mix(resource):
     """Another scope or another user is another token: nobody acts with what was granted for somebody else."""
     for wish in ({}, {"scopes": ["b"]}, {"on_behalf_of": "opaque-one"}, {"on_behalf_of": "opaque-two"}, {}):

@@ -213,7 +213,7 @@ def _installed_flavor() -> Flavor:
 
 def _revocation_page(document: Mapping[str, Any], issuer: str) -> RevocationPage:
     try:
-        epoch, revoked = document["epoch"], document["revocations"]
+        epoch, revoked = document["epoch"], document["revoked"]
         if not isinstance(epoch, int) or epoch < 0:
             raise ValueError("epoch")
         ends = {str(each["jti"]): datetime.fromtimestamp(each["exp"], UTC) for each in revoked}
