@@ -118,13 +118,13 @@ def _times(record: IssuerRecord, claims: Mapping[str, Any], at: datetime, skew: 
         for name, moment in (("nbf", starts), ("iat", made))
         if moment is not None
     ]
-    age = None if ends is None or made is None else ends - made
+    age = None if ends is None else ends - min([at, *(each for each in (starts, made) if each is not None)])
     checks.append(
         ClaimCheck(
-            claim="exp - iat",
+            claim="lifetime",
             expected=f"at most {record.max_age}",
-            actual="(iat or exp absent)" if age is None else str(age),
-            holds=age is not None and timedelta(0) < age <= record.max_age,
+            actual="(exp absent)" if age is None else str(age),
+            holds=age is not None and age <= record.max_age,
         )
     )
     return tuple(checks)

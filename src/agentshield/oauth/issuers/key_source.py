@@ -9,6 +9,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any, Final, Protocol
 
 from agentshield.errors import AgentShieldError, InvalidInputError
@@ -141,13 +142,19 @@ def read_keys(data: bytes, record: IssuerRecord) -> KeySet:
     Raises:
         InvalidInputError: not a JWK Set.
     """
+    return _keys_in(data, record.issuer, record.algorithms)
+
+
+@lru_cache(maxsize=256)
+def _keys_in(data: bytes, issuer: str, algorithms: frozenset[str]) -> KeySet:
+    """Cached by content: uploaded keys are read for every token."""
     if b'"issuer"' in data:
         members = parse_json_object(data, what="JWK Set", error=InvalidInputError)
         keys = members.get("keys")
         if isinstance(keys, list):
-            members["keys"] = [jwk for jwk in keys if not _is_of_another(jwk, record.issuer)]
+            members["keys"] = [jwk for jwk in keys if not _is_of_another(jwk, issuer)]
         data = json.dumps(members).encode()
-    return KeySet.from_jwks(data, algorithms=record.algorithms)
+    return KeySet.from_jwks(data, algorithms=algorithms)
 
 
 def _is_of_another(jwk: object, issuer: str) -> bool:

@@ -140,6 +140,22 @@ async def test_explain_shows_every_fault_of_a_token_at_once(foreign, record, sto
     assert checks["exp"].note == "ended 6900s ago"
 
 
+@pytest.mark.parametrize(
+    "changes", [{}, {"iat": None}, {"exp": 2**34}, {"nbf": 2**34}, {"aud": [AUDIENCE, "b"]}, {"aud": None}]
+)
+async def test_explain_and_verify_agree(foreign, record, store, federation, clock, changes):
+    """An explanation that says yes where the server says no sends its reader the wrong way."""
+    await store.issuers.put(record)
+    token = foreign.token(clock(), **changes)
+    says_yes = all(check.holds for check in await federation.explain(token, record))
+    try:
+        await federation.verify(token, at=clock())
+    except AgentShieldError:
+        assert not says_yes
+    else:
+        assert says_yes
+
+
 def test_a_dotted_path_finds_a_claim_whose_own_name_has_dots():
     """Kubernetes nests under `kubernetes.io`, and Auth0 names claims by URL."""
     claims = {"kubernetes.io": {"namespace": "prod", "pod": {"uid": 7}}, "https://a.test/x": "y", "flag": True}
