@@ -8,13 +8,15 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection, MetaData
 
-from agentshield.authority.sql_schema import metadata
+from agentshield.authority import sql_schema as authority
 from agentshield.database.engine import Database, open_database
 from agentshield.database.errors import UnknownSchemaError
 from agentshield.database.migrate import current_revision, migrate
+from agentshield.oauth import sql_schema as oauth
 
 
-async def test_migrations_make_the_tables_the_code_declares(database: Database):
+@pytest.mark.parametrize("metadata", [authority.metadata, oauth.metadata], ids=["authority", "oauth"])
+async def test_migrations_make_the_tables_the_code_declares(database: Database, metadata: MetaData):
     """A column that only the code, or only the migration, knows breaks the first upgrade in production."""
     migrate(database)
 
