@@ -16,7 +16,8 @@ from agentshield.identity.spiffe_id import SpiffeId, TrustDomain
 
 SERVER_PATH: Final = "/spire/server"
 NODE_PREFIX: Final = "/spire/agent/"
-RESERVED_PREFIX: Final = "/spire"
+RESERVED_PREFIXES: Final = ("/spire", "/agentshield")  # servers and node agents; services of ours
+TOKEN_SERVICE_PATH: Final = "/agentshield/token-service"  # noqa: S105  a name
 ALL_NODES_PATH: Final = "/nodes/all"  # the alias under which our own entries hang by default
 ANY_NODE: Final = Selector("agentshield", "node:any")  # given to every node we attest
 
@@ -236,8 +237,8 @@ def agent_id(trust_domain: TrustDomain, name: str) -> SpiffeId:
 
 
 def is_reserved(spiffe_id: SpiffeId) -> bool:
-    """Whether the ID is one that only servers and node agents may have."""
-    return spiffe_id.path == RESERVED_PREFIX or spiffe_id.path.startswith(RESERVED_PREFIX + "/")
+    """Whether the ID is one that only servers, node agents and services of ours may have."""
+    return any(spiffe_id.path == prefix or spiffe_id.path.startswith(prefix + "/") for prefix in RESERVED_PREFIXES)
 
 
 def is_join_token(text: str) -> bool:

@@ -18,7 +18,7 @@ from agentshield.authority.errors import (
     SimilarEntryError,
 )
 from agentshield.authority.model import (
-    RESERVED_PREFIX,
+    RESERVED_PREFIXES,
     AgentStatus,
     AttestedNode,
     RegistrationEntry,
@@ -175,7 +175,8 @@ class Registry:
                     hint="a workload of another trust domain is registered at that domain's authority",
                 )
         if is_reserved(entry.spiffe_id):
-            raise InvalidEntryError(f"{entry.spiffe_id} is reserved: {RESERVED_PREFIX}/ names servers and node agents")
+            reserved = " and ".join(f"{prefix}/" for prefix in RESERVED_PREFIXES)
+            raise InvalidEntryError(f"{entry.spiffe_id} is reserved: {reserved} name servers and node agents")
         if self._trust_domain in entry.federates_with:
             raise InvalidEntryError(f"entry of {entry.spiffe_id} federates with its own trust domain")
 

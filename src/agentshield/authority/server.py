@@ -12,7 +12,6 @@ import ssl
 from collections import Counter
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -20,11 +19,10 @@ from agentshield.authority.api_push import PushApi
 from agentshield.authority.api_spire import SpireApi
 from agentshield.authority.grpc_calls import Callers
 from agentshield.authority.grpc_rate_limit import NodeRates
+from agentshield.authority.own_svid import SvidKeeper
 from agentshield.authority.service import AuthorityService
 from agentshield.clock import Clock, system_clock
-from agentshield.errors import AgentShieldError, ConfigurationError
-from agentshield.identity.bundle import BundleSet, TrustBundle
-from agentshield.identity.x509_svid import X509Svid, renew_at
+from agentshield.errors import ConfigurationError
 from agentshield.sdk.tls import ClientCertificates, SpiffeContext
 from agentshield.sdk.wire.guard import ConnectionLimits, GuardedProtocol
 
@@ -32,7 +30,6 @@ _log = logging.getLogger(__name__)
 
 _BACKLOG: Final = 1024
 _ACCEPT_PAUSE: Final = 0.05  # seconds, when the system is out of descriptors
-_LOOK_INTERVAL: Final = 5.0  # seconds between looks at our own SVID's age: clocks jump, machines sleep
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +72,9 @@ class NodeServer:
         callers = Callers(service, self._context)
         self.push = PushApi(service, callers, rates, clock)
         self._mapping = {**SpireApi(service, callers, rates).__mapping__(), **self.push.__mapping__()}
-        self._keeper = _SvidKeeper(service, self._context, self._dns_names, clock)
+        self._keeper = SvidKeeper(
+            service, self._context, clock, obtain=lambda: service.server_svid(dns_names=self._dns_names)
+        )
         self._listener: socket.socket | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._serving: set[asyncio.Task[None]] = set()
@@ -183,47 +182,6 @@ class NodeServer:
             protocol.abort()  # RFC 9113, 3.2: over TLS, HTTP/2 is agreed on by ALPN
         else:
             self._connections.add(protocol)
-
-
-class _SvidKeeper:
-    """Keeps our own SVID and bundle current in the TLS context."""
-
-    def __init__(
-        self, service: AuthorityService, context: SpiffeContext, dns_names: Sequence[str], clock: Clock
-    ) -> None:
-        self._service = service
-        self._context = context
-        self._dns_names = dns_names
-        self._clock = clock
-        self._bundle: TrustBundle | None = None
-        self._renew_at: datetime | None = None
-
-    async def renew(self) -> None:
-        """Take a new SVID, and believe what our own bundle says now: no other trust domain has nodes of ours."""
-        bundle = self._service.bundle()
-        svid: X509Svid = await self._service.server_svid(dns_names=self._dns_names)
-        self._context.update(svid, BundleSet.of(bundle))
-        self._bundle, self._renew_at = bundle, renew_at(svid)
-
-    async def run(self) -> None:
-        """Renew at half-life, until cancelled; while that fails, go on with what we have and try again."""
-        while True:
-            await asyncio.sleep(_LOOK_INTERVAL)
-            if self._renew_at is None or self._clock() >= self._renew_at:
-                await self._try_to_renew()
-
-    async def follow_bundles(self) -> None:
-        """Take a new SVID when our own authorities change: the one that signed ours may be tainted."""
-        async for _ in self._service.watch_bundles():
-            if self._service.bundle() is not self._bundle:
-                await self._try_to_renew()
-
-    async def _try_to_renew(self) -> None:
-        try:
-            await self.renew()
-        except AgentShieldError as error:
-            self._renew_at = None
-            _log.warning("the authority's own SVID cannot be renewed now: %s", error)
 
 
 async def _listen(host: str, port: int) -> socket.socket:

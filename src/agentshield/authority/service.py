@@ -23,6 +23,8 @@ from agentshield.authority.federation import Federation
 from agentshield.authority.issuance import Issuance, IssuedX509Svid
 from agentshield.authority.key_store import KeyStore
 from agentshield.authority.model import (
+    SERVER_PATH,
+    TOKEN_SERVICE_PATH,
     Agent,
     AttestedNode,
     JoinToken,
@@ -276,7 +278,11 @@ class AuthorityService:
 
     async def server_svid(self, *, dns_names: Sequence[str] = ()) -> X509Svid:
         """Issue the authority its own SVID, with a new key, for the port it serves nodes on."""
-        return await self._svids.issue_to_server(dns_names)
+        return await self._svids.issue_to_service(SERVER_PATH, dns_names)
+
+    async def token_service_svid(self, *, dns_names: Sequence[str] = ()) -> X509Svid:
+        """Issue the authorization server its SVID, with a new key. No entry can have its name."""
+        return await self._svids.issue_to_service(TOKEN_SERVICE_PATH, dns_names)
 
     # Agents
 

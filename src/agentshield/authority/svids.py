@@ -12,7 +12,7 @@ from agentshield.audit.events import AuditEvent, SvidIssued, SvidRefused
 from agentshield.audit.log import AuditSink
 from agentshield.authority.auditing import record
 from agentshield.authority.issuance import Issuance, IssuedX509Svid
-from agentshield.authority.model import AttestedNode, RegistrationEntry, server_id
+from agentshield.authority.model import AttestedNode, RegistrationEntry
 from agentshield.authority.nodes import Nodes
 from agentshield.authority.registry import Registry
 from agentshield.authority.settings import AuthoritySettings
@@ -109,10 +109,10 @@ class Svids:
         await record(self._sink, issued)
         return replace(svid, hint=entry.hint or None)
 
-    async def issue_to_server(self, dns_names: Sequence[str]) -> X509Svid:
-        """Issue the authority its own SVID, with a new key. Raises: NoAuthorityError, AuditUnavailableError."""
+    async def issue_to_service(self, path: str, dns_names: Sequence[str]) -> X509Svid:
+        """Issue an SVID to a server of ours, with a new key. Raises: NoAuthorityError, AuditUnavailableError."""
         at, key = self._clock(), generate_private_key()
-        ttl, name = self._settings.node_svid_ttl, server_id(self._settings.trust_domain)
+        ttl, name = self._settings.node_svid_ttl, SpiffeId.of(self._settings.trust_domain, path)
         issued = self._issuance.x509_svid(name, key.public_key(), ttl=ttl, dns_names=dns_names, at=at)
         await record(self._sink, _issued(issued, node=str(name), at=at))
         return X509Svid.of(issued.chain, key)
