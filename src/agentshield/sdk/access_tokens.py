@@ -5,10 +5,10 @@ without an audience: a token for somebody else, or one that anybody could presen
 """
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Literal, Self
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Self
 
 from agentshield.clock import Clock
 from agentshield.errors import AuthenticationError, InvalidInputError
@@ -32,6 +32,7 @@ from agentshield.sdk.clients.oauth import SERVER_PATH, TokenService, configured_
 from agentshield.sdk.errors import SourceClosedError
 from agentshield.sdk.introspection import Introspections
 from agentshield.sdk.jwks import IssuerKeys
+from agentshield.sdk.presented_token import PresentedToken
 from agentshield.sdk.proof_memory import ProofMemory
 from agentshield.sdk.protected_resource import ProtectedResource
 from agentshield.sdk.revocations import RevocationFeed
@@ -40,7 +41,6 @@ from agentshield.sdk.token_errors import (
     TokenAudienceError,
     TokenEndedError,
     TokenIssuerError,
-    TokenMissingError,
     TokenRefusedError,
     TokenStolenError,
     TokenSubjectError,
@@ -52,44 +52,7 @@ from agentshield.sdk.token_holder import TokenHolder, seal_holder, workload_id
 if TYPE_CHECKING:
     from agentshield.sdk.shield import Shield
 
-_SCHEMES: Final[Mapping[str, Literal["DPoP", "Bearer"]]] = {"dpop": "DPoP", "bearer": "Bearer"}
 _OPAQUE_DOTS: Final = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PresentedToken:
-    """A token as a request shows it, with whatever came as its proof. Nothing of it is checked yet."""
-
-    scheme: Literal["DPoP", "Bearer"]
-    value: str = field(repr=False)
-    proofs: tuple[str, ...] = field(default=(), repr=False)
-    method: str
-    url: str
-
-    @classmethod
-    def of_request(cls, scope: Mapping[str, Any], *, url: str) -> Self | None:
-        """Read an ASGI request that was sent to `url`; None if it shows no credential at all.
-
-        Raises:
-            TokenUnreadableError: `Authorization` is there twice, or is not ASCII.
-            TokenMissingError: it is there, and of another kind.
-        """
-        credentials = _header(scope, b"authorization")
-        if not credentials:
-            return None
-        if len(credentials) > 1:
-            raise TokenUnreadableError("request has more than one Authorization (standards 10.5)")
-        name, _, value = credentials[0].strip().partition(" ")
-        scheme = _SCHEMES.get(name.lower())
-        if scheme is None or not value.strip():
-            raise TokenMissingError("request has an Authorization that is neither DPoP nor Bearer")
-        return cls(
-            scheme=scheme,
-            value=value.strip(),
-            proofs=tuple(_header(scope, b"dpop")),
-            method=scope["method"],
-            url=url,
-        )
 
 
 class TokenVerifier:
@@ -268,10 +231,3 @@ def _acting_agent(token: VerifiedAccessToken, peer: VerifiedIdentity | None) -> 
     if peer is not None and peer.spiffe_id != agent:
         raise TokenSubjectError(f"token is for {agent}, the connection is that of {peer.spiffe_id}")
     return agent
-
-
-def _header(scope: Mapping[str, Any], name: bytes) -> list[str]:
-    try:
-        return [value.decode("ascii") for each, value in scope["headers"] if each == name]
-    except UnicodeDecodeError:
-        raise TokenUnreadableError(f"request has a {name.decode()} header that is not ASCII") from None

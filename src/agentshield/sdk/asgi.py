@@ -195,7 +195,7 @@ class ShieldMiddleware:
 
 async def _present(scope: Scope, visit: Visit, tokens: "TokenVerifier") -> TokenHolder | None:
     """Verify the token that came, if one did; a bad one is refused even where an SVID alone would do."""
-    from agentshield.sdk.access_tokens import PresentedToken
+    from agentshield.sdk.presented_token import PresentedToken
 
     await tokens.open(visit.shield)
     try:
