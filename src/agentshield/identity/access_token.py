@@ -112,6 +112,7 @@ class AccessTokenClaims:
     blueprint: str | None = None
     auth_time: int | None = None
     acr: str | None = None
+    subject_issuer: str | None = None  # who names the subject, where that is somebody else than `issuer`
 
     def to_claims(self) -> dict[str, Any]:
         """Return the JWT's payload, without what is absent (RFC 9068, 2.2)."""
@@ -134,6 +135,8 @@ class AccessTokenClaims:
             claims["authorization_details"] = [dict(detail) for detail in self.authorization_details]
         if self.may_act is not None:
             claims["may_act"] = {"iss": self.may_act.issuer, "sub": self.may_act.subject}
+        if self.subject_issuer is not None:  # RFC 9493, 3.2.4 and 4.1: a subject means nothing without who named it
+            claims["sub_id"] = {"format": "iss_sub", "iss": self.subject_issuer, "sub": self.subject}
         claims |= {name: value for name, value in self._optional().items() if value is not None}
         return claims
 
@@ -172,6 +175,7 @@ class AccessTokenClaims:
             blueprint=_optional(claims, "blueprint", str, None),
             auth_time=_optional(claims, "auth_time", int, None),
             acr=_optional(claims, "acr", str, None),
+            subject_issuer=_subject_issuer(claims),
         )
 
 
@@ -343,6 +347,17 @@ def _details(claims: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
     if not isinstance(value, list) or not all(isinstance(detail, dict) for detail in value):
         raise InvalidAccessTokenError("token has authorization_details that are no list of objects (RFC 9396, 2)")
     return tuple(value)
+
+
+def _subject_issuer(claims: Mapping[str, Any]) -> str | None:
+    if "sub_id" not in claims:
+        return None
+    value = claims["sub_id"]
+    if not isinstance(value, Mapping) or value.keys() != {"format", "iss", "sub"}:
+        raise InvalidAccessTokenError("token has a sub_id that is not an issuer and a subject (RFC 9493, 3.2.4)")
+    if value["format"] != "iss_sub" or value["sub"] != claims.get("sub"):
+        raise InvalidAccessTokenError("token has a sub_id that names another subject than sub does")
+    return _text(value, "iss")
 
 
 def _may_act(claims: Mapping[str, Any]) -> Party | None:

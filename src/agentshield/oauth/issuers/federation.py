@@ -8,6 +8,7 @@ from typing import Any, Final
 from agentshield.clock import Clock
 from agentshield.errors import AgentShieldError
 from agentshield.identity.foreign_token import IssuerRule, VerifiedForeignToken, verify_foreign_token
+from agentshield.identity.jwk import KeySet
 from agentshield.identity.jws import HeaderRule, InvalidTokenError, UnverifiedJws
 from agentshield.identity.spiffe_id import SpiffeId
 from agentshield.oauth.issuers.errors import UnknownIssuerError
@@ -68,6 +69,19 @@ class Federation:
         keys = await self._keys.keys_for(record, kid=header.kid, alg=header.alg, at=at)  # (3) by which keys
         verified = verify_foreign_token(token, rule=rule, keys=keys, at=at)  # (4) and that it is
         return FederatedIdentity(record=record, token=verified)
+
+    async def keys_of_maker(self, token: str, *, at: datetime) -> tuple[IssuerRecord, KeySet]:
+        """Return the record and the keys of whoever a token claims to be from, for kinds that are verified elsewhere.
+
+        Raises:
+            InvalidTokenError, UnknownIssuerError, KeysUnavailableError: as `verify`.
+        """
+        unverified = _parse(token)
+        record = await self._record_of(unverified.unverified_claims())
+        header = unverified.header
+        if header.alg not in record.algorithms:
+            raise InvalidTokenError(f"token of issuer {record.name[:80]!a} is signed with {header.alg}")
+        return record, await self._keys.keys_for(record, kid=header.kid, alg=header.alg, at=at)
 
     async def agent_for(self, identity: FederatedIdentity) -> SpiffeId:
         """Return the agent that a federated credential makes of a verified identity.

@@ -1,0 +1,1 @@
+"""The grants, one file each: from a request and its client to what may be issued."""

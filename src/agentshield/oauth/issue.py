@@ -1,0 +1,308 @@
+"""The last steps of every grant: end, key, signature, record, audit; in this order, and the answer last.
+
+(1) It ends with the first of what it rests on: settings, resource, subject token, certificate.
+(2) It is bound to the client's key, or not issued (TX-10).
+(3) It is signed, and its single uses claimed and its record kept in one transaction, which a revoked parent refuses.
+(4) It is audited. Where that fails, nobody gets it.
+"""
+
+import hashlib
+import logging
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from agentshield.audit.log import AuditSink
+from agentshield.audit.oauth_events import TokenIssued
+from agentshield.identity.access_token import ACCESS_TOKEN_TYPE, AccessTokenClaims, Confirmation
+from agentshield.identity.act_chain import ActChain, Party
+from agentshield.identity.jws import sign_compact
+from agentshield.identity.keys import PrivateKey
+from agentshield.oauth.errors import AlreadyUsedError, OAuthError, OAuthErrorCode, ParentRevokedError
+from agentshield.oauth.keys import NoSigningKeyError, SigningKeys
+from agentshield.oauth.model import (
+    MAX_TOKEN_LIFETIME,
+    AuthenticatedClient,
+    IssuedToken,
+    Resource,
+    SingleUse,
+    TokenFormat,
+)
+from agentshield.oauth.requests import OAuthRequest, TokenResponse
+from agentshield.oauth.settings import OAuthSettings
+from agentshield.oauth.store import OAuthStore
+
+_log: Final = logging.getLogger("agentshield.oauth.issue")
+
+_REPLAYED: Final = {
+    "client-assertion": (OAuthErrorCode.INVALID_CLIENT, "client authentication failed"),
+    "attestation-pop": (OAuthErrorCode.INVALID_CLIENT, "client authentication failed"),
+    "dpop": (OAuthErrorCode.INVALID_DPOP_PROOF, "the DPoP proof is invalid"),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entitlement:
+    """What a grant has decided, before anything is signed. `not_after` is the end of the token it derives from."""
+
+    subject: Party
+    chain: ActChain = field(default_factory=ActChain)
+    scopes: frozenset[str] = frozenset()
+    not_after: datetime | None = None
+    parents: tuple[str, ...] = ()
+    uses: tuple[SingleUse, ...] = ()
+    authorization_details: tuple[Mapping[str, Any], ...] = ()
+    transaction: str | None = None
+    may_act: Party | None = None
+    auth_time: int | None = None
+    acr: str | None = None
+    issued_token_type: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assertion:
+    """A signed thing that is no access token: a grant for another server, or a transaction token."""
+
+    kind: str
+    typ: str
+    audience: str
+    lifetime: timedelta
+    claims: Mapping[str, Any] = field(repr=False)  # without iat and exp
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Signed:
+    text: str = field(repr=False)
+    record: IssuedToken
+    entitlement: Entitlement
+    token_type: str
+
+
+class TokenIssuer:
+    """Signs what grants decide."""
+
+    def __init__(self, settings: OAuthSettings, store: OAuthStore, keys: SigningKeys, sink: AuditSink) -> None:
+        self._settings = settings
+        self._store = store
+        self._keys = keys
+        self._sink = sink
+
+    async def access_token(
+        self,
+        entitlement: Entitlement,
+        resource: Resource,
+        client: AuthenticatedClient,
+        request: OAuthRequest,
+        *,
+        at: datetime,
+    ) -> TokenResponse:
+        """Issue an access token for `resource`.
+
+        Raises:
+            OAuthError: nothing to bind it to, no time left, a replay, a revoked parent, or no audit.
+            UnavailableError: the store or a signing key is not there.
+        """
+        issued_at = at.replace(microsecond=0)
+        confirmation = _confirmation(client, at)  # (2)
+        expires_at = _end(  # (1)
+            issued_at,
+            min(self._settings.token_lifetime, resource.lifetime, MAX_TOKEN_LIFETIME),
+            entitlement.not_after,
+            client.binding_ends_at,
+            client.bearer_until if confirmation is None else None,
+        )
+        claims = self._claims(entitlement, resource, client, confirmation, issued_at, expires_at)
+        payload = claims.to_claims()
+        opaque = secrets.token_urlsafe(32) if resource.token_format is TokenFormat.OPAQUE else None
+        if opaque is None:
+            key, kid = await self._signer(resource.algorithm)
+            text = sign_compact(payload, key, kid=kid, typ=ACCESS_TOKEN_TYPE)
+        else:
+            text = opaque
+        record = IssuedToken(
+            jti=claims.jti,
+            parents=entitlement.parents,
+            kind="access_token",
+            client_id=client.client_id,
+            agent=client.agent.spiffe_id,
+            subject=claims.subject,
+            audience=claims.audience,
+            issued_at=issued_at,
+            expires_at=expires_at,
+            claims=payload,
+            opaque_sha256=None if opaque is None else _digest(opaque),
+            credential=_binding(confirmation) or None,
+        )
+        token_type = "Bearer" if confirmation is None or confirmation.jkt is None else "DPoP"
+        signed = _Signed(text=text, record=record, entitlement=entitlement, token_type=token_type)
+        return await self._finish(signed, client, request, at)
+
+    async def assertion(
+        self,
+        entitlement: Entitlement,
+        assertion: Assertion,
+        client: AuthenticatedClient,
+        request: OAuthRequest,
+        *,
+        at: datetime,
+    ) -> TokenResponse:
+        """Issue what is no access token (`token_type` is N_A).
+
+        Raises:
+            OAuthError, UnavailableError: as `access_token`.
+        """
+        issued_at = at.replace(microsecond=0)
+        expires_at = _end(issued_at, assertion.lifetime, entitlement.not_after)
+        payload = dict(assertion.claims) | {"iat": int(issued_at.timestamp()), "exp": int(expires_at.timestamp())}
+        key, kid = await self._signer("ES256")
+        text = sign_compact(payload, key, kid=kid, typ=assertion.typ)
+        record = IssuedToken(
+            jti=str(payload.get("jti") or secrets.token_urlsafe(16)),
+            parents=entitlement.parents,
+            kind=assertion.kind,
+            client_id=client.client_id,
+            agent=client.agent.spiffe_id,
+            subject=str(payload["sub"]),
+            audience=assertion.audience,
+            issued_at=issued_at,
+            expires_at=expires_at,
+            claims=payload,
+            opaque_sha256=_digest(text),  # by which it is found again, as not every kind names itself
+        )
+        signed = _Signed(text=text, record=record, entitlement=entitlement, token_type="N_A")  # noqa: S106  RFC 8693, 2.2.1
+        return await self._finish(signed, client, request, at)
+
+    def _claims(
+        self,
+        entitlement: Entitlement,
+        resource: Resource,
+        client: AuthenticatedClient,
+        confirmation: Confirmation | None,
+        issued_at: datetime,
+        expires_at: datetime,
+    ) -> AccessTokenClaims:
+        subject = entitlement.subject
+        return AccessTokenClaims(
+            issuer=self._settings.issuer,
+            subject=subject.subject,
+            subject_issuer=None if subject.issuer == self._settings.issuer else subject.issuer,
+            audience=resource.audience,
+            client_id=client.client_id,
+            scopes=entitlement.scopes,
+            issued_at=issued_at,
+            expires_at=expires_at,
+            jti=secrets.token_urlsafe(16),
+            confirmation=confirmation,
+            act_chain=entitlement.chain,
+            authorization_details=entitlement.authorization_details,
+            transaction=entitlement.transaction,
+            may_act=entitlement.may_act,
+            subject_profile=subject.profile,
+            blueprint=client.agent.blueprint,
+            auth_time=entitlement.auth_time,
+            acr=entitlement.acr,
+        )
+
+    async def _signer(self, algorithm: str) -> tuple[PrivateKey, str]:
+        try:
+            return self._keys.signer(algorithm)
+        except NoSigningKeyError:  # the first token of this algorithm
+            await self._keys.ensure(algorithm)
+            return self._keys.signer(algorithm)
+
+    async def _finish(
+        self, signed: _Signed, client: AuthenticatedClient, request: OAuthRequest, at: datetime
+    ) -> TokenResponse:
+        record, entitlement = signed.record, signed.entitlement
+        try:  # (3)
+            await self._store.tokens.issue(record, uses=(*client.uses, *entitlement.uses), at=at)
+        except AlreadyUsedError as error:
+            raise replayed(error) from error
+        except ParentRevokedError as error:
+            raise OAuthError(
+                OAuthErrorCode.INVALID_REQUEST, "the token is not valid any more", rule="TX-12", detail=str(error)
+            ) from error
+        await self._audit(signed, client, request, at)  # (4)
+        return TokenResponse(
+            access_token=signed.text,
+            token_type=signed.token_type,
+            expires_in=int((record.expires_at - record.issued_at).total_seconds()),
+            scope=" ".join(sorted(entitlement.scopes)) or None,
+            issued_token_type=entitlement.issued_token_type,
+            authorization_details=entitlement.authorization_details,
+        )
+
+    async def _audit(self, signed: _Signed, client: AuthenticatedClient, request: OAuthRequest, at: datetime) -> None:
+        event = _event(signed, client, request, at)
+        try:
+            await self._sink.record(event)
+        except Exception as error:
+            # Whatever the log's trouble is: what is not on record must not be used, though nobody was handed it.
+            _log.exception("token %s is not on record in the audit log, and is not handed out", signed.record.jti)
+            await self._take_back(signed.record.jti, at)
+            raise OAuthError(
+                OAuthErrorCode.TEMPORARILY_UNAVAILABLE, "try again later", rule="audit first", detail=str(error)
+            ) from error
+
+    async def _take_back(self, jti: str, at: datetime) -> None:
+        try:
+            await self._store.tokens.revoke(jti, at=at)
+        except Exception:
+            _log.exception("token %s could not be revoked either", jti)
+
+
+def replayed(error: AlreadyUsedError) -> OAuthError:
+    """Return what the client is told whose single-use value was used before."""
+    code, description = _REPLAYED.get(error.kind, (OAuthErrorCode.INVALID_GRANT, "the grant has been used before"))
+    return OAuthError(code, description, rule="single use", detail=str(error))
+
+
+def _confirmation(client: AuthenticatedClient, at: datetime) -> Confirmation | None:
+    if client.binding is None and (client.bearer_until is None or at >= client.bearer_until):
+        raise OAuthError(
+            OAuthErrorCode.INVALID_REQUEST, "a DPoP proof or a client certificate is required", rule="TX-10"
+        )
+    return client.binding
+
+
+def _end(issued_at: datetime, lifetime: timedelta, *limits: datetime | None) -> datetime:
+    """Return the earliest end, in whole seconds and rounded down, since claims have no fractions."""
+    end = min([issued_at + lifetime, *(limit for limit in limits if limit is not None)]).replace(microsecond=0)
+    if end <= issued_at:
+        raise OAuthError(OAuthErrorCode.INVALID_REQUEST, "what the token would rest on is about to end", rule="TX-08")
+    return end
+
+
+def _digest(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+def _binding(confirmation: Confirmation | None) -> str:
+    if confirmation is None:
+        return ""
+    return f"jkt:{confirmation.jkt}" if confirmation.jkt is not None else f"x5t:{confirmation.x5t_s256}"
+
+
+def _event(signed: _Signed, client: AuthenticatedClient, request: OAuthRequest, at: datetime) -> TokenIssued:
+    record, entitlement = signed.record, signed.entitlement
+    return TokenIssued(
+        at=at,
+        grant=(request.find("grant_type") or "").rpartition(":")[2],
+        agent=str(client.agent.spiffe_id),
+        client_id=client.client_id,
+        method=client.method.value,
+        audience=record.audience,
+        request_id=request.request_id,
+        remote=request.remote,
+        token_type=record.kind,
+        jti=record.jti,
+        expires_at=record.expires_at,
+        subject=entitlement.subject.subject,
+        subject_issuer=entitlement.subject.issuer,
+        scope=tuple(sorted(entitlement.scopes)),
+        actors=tuple(party.subject for party in entitlement.chain.actors),
+        parent=entitlement.parents[0] if entitlement.parents else "",
+        binding=record.credential or "",
+    )

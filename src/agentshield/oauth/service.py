@@ -1,0 +1,205 @@
+"""The authorization server without its wire: who asks, which grant, and a record of the answer before it is given."""
+
+import logging
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Final, Protocol
+
+from agentshield.audit.log import AuditSink
+from agentshield.audit.oauth_events import TokenRefused
+from agentshield.clock import Clock
+from agentshield.errors import AgentShieldError, UnavailableError
+from agentshield.oauth.authorization_details import DetailTypes
+from agentshield.oauth.directory import AgentDirectory
+from agentshield.oauth.errors import AlreadyUsedError, OAuthError, OAuthErrorCode
+from agentshield.oauth.grants.client_credentials import ClientCredentials
+from agentshield.oauth.grants.context import Grant, GrantContext
+from agentshield.oauth.grants.jwt_bearer import JwtBearer
+from agentshield.oauth.grants.token_exchange import TokenExchange
+from agentshield.oauth.introspect import Introspection
+from agentshield.oauth.issue import TokenIssuer
+from agentshield.oauth.issuers.federation import Federation
+from agentshield.oauth.keys import SigningKeys
+from agentshield.oauth.model import AuthenticatedClient, Revocation
+from agentshield.oauth.requests import OAuthRequest, TokenResponse
+from agentshield.oauth.revoke import Revoker
+from agentshield.oauth.settings import ID_JAG_DRAFT, OAuthSettings
+from agentshield.oauth.store import OAuthStore
+from agentshield.oauth.subject import SubjectTokens
+
+CLIENT_CREDENTIALS: Final = "client_credentials"
+TOKEN_EXCHANGE: Final = "urn:ietf:params:oauth:grant-type:token-exchange"  # noqa: S105  RFC 8693, 2.1
+JWT_BEARER: Final = "urn:ietf:params:oauth:grant-type:jwt-bearer"
+JWT_DPOP: Final = "urn:ietf:params:oauth:grant-type:jwt-dpop"  # ID-JAG: the same, for a grant that is bound to a key
+
+# Answers that are steps of a protocol: who gets one is to come again, and nothing was decided.
+_NOT_YET: Final = frozenset(
+    {OAuthErrorCode.USE_DPOP_NONCE, OAuthErrorCode.AUTHORIZATION_PENDING, OAuthErrorCode.SLOW_DOWN}
+)
+
+_log: Final = logging.getLogger("agentshield.oauth.service")
+
+
+class Authenticator(Protocol):
+    """Where clients are authenticated: `ClientAuthenticator`."""
+
+    async def authenticate(self, request: OAuthRequest, *, at: datetime) -> AuthenticatedClient:
+        """Return the client of a request, proved and active, or raise OAuthError."""
+        ...
+
+
+class OAuthService:
+    """The authorization server. `grants` adds grant types to those that are built in."""
+
+    def __init__(
+        self,
+        settings: OAuthSettings,
+        store: OAuthStore,
+        directory: AgentDirectory,
+        keys: SigningKeys,
+        authenticator: Authenticator,
+        federation: Federation,
+        sink: AuditSink,
+        clock: Clock,
+        *,
+        details: DetailTypes | None = None,
+        grants: Mapping[str, Grant] | None = None,
+    ) -> None:
+        self._authenticator = authenticator
+        self._store = store
+        self._keys = keys
+        self._sink = sink
+        self._clock = clock
+        self.context: Final = GrantContext(
+            settings=settings,
+            store=store,
+            directory=directory,
+            keys=keys,
+            federation=federation,
+            subjects=SubjectTokens(settings, store.tokens, keys, federation),
+            details=details or DetailTypes(),
+            issuer=TokenIssuer(settings, store, keys, sink),
+        )
+        self._grants = built_in_grants(self.context) | dict(grants or {})
+        self._introspection = Introspection(settings=settings, store=store, directory=directory, keys=keys)
+        self.revoker: Final = Revoker(tokens=store.tokens, sink=sink)
+
+    @property
+    def grant_types(self) -> frozenset[str]:
+        """What metadata says (`grant_types_supported`)."""
+        return frozenset(self._grants)
+
+    def jwks(self) -> bytes:
+        """Return the public keys, as they are published (RFC 7517, 5)."""
+        return self._keys.jwks()
+
+    async def token(self, request: OAuthRequest) -> TokenResponse:
+        """Answer a request to the token endpoint. Issued or refused, it is on record before this returns or raises.
+
+        Raises:
+            OAuthError: refused; temporarily_unavailable where something that is needed is away, the log included.
+        """
+        at = self._clock()
+        client: AuthenticatedClient | None = None
+        try:
+            grant = self._grant(request)
+            client = await self._authenticator.authenticate(request, at=at)
+            return await grant(request, client, at=at)
+        except OAuthError as error:
+            refusal = error
+        except UnavailableError as error:
+            refusal = _unavailable(error)
+        except AgentShieldError as error:
+            _log.exception("request %s failed in a way that no grant foresaw", request.request_id)
+            refusal = OAuthError(OAuthErrorCode.SERVER_ERROR, "the request failed", rule=error.code, detail=str(error))
+        await self._refused(refusal, request, client, at)
+        raise refusal
+
+    async def introspect(self, request: OAuthRequest) -> dict[str, Any]:
+        """Answer a request to the introspection endpoint.
+
+        Raises:
+            OAuthError: the caller is not authenticated, or the request is malformed.
+            UnavailableError: it cannot be known now.
+        """
+        at = self._clock()
+        client = await self._authenticator.authenticate(request, at=at)
+        return await self._introspection.answer(request, client, at=at)
+
+    async def revoke(self, request: OAuthRequest) -> None:
+        """Answer a request to the revocation endpoint.
+
+        Raises:
+            OAuthError: the caller is not authenticated, or the token is another's.
+            UnavailableError: it cannot be done, or not be put on record, now.
+        """
+        at = self._clock()
+        client = await self._authenticator.authenticate(request, at=at)
+        await self.revoker.answer(request, client, at=at)
+
+    async def revocations_after(self, epoch: int) -> tuple[int, tuple[Revocation, ...]]:
+        """Return the newest epoch, and what was revoked since `epoch` and would still be good."""
+        return await self._store.tokens.revocations_after(epoch, at=self._clock())
+
+    def _grant(self, request: OAuthRequest) -> Grant:
+        grant = self._grants.get(request.get("grant_type"))
+        if grant is None:
+            raise OAuthError(
+                OAuthErrorCode.UNSUPPORTED_GRANT_TYPE, "the grant type is not supported", rule="RFC 6749 5.2"
+            )
+        return grant
+
+    async def _refused(
+        self, refusal: OAuthError, request: OAuthRequest, client: AuthenticatedClient | None, at: datetime
+    ) -> None:
+        if refusal.error in _NOT_YET:
+            return
+        if client is not None:
+            await self._use_up(client, at)
+        try:
+            await self._sink.record(_event(refusal, request, client, at))
+        except Exception as error:
+            _log.exception("refusal of request %s is not on record in the audit log", request.request_id)
+            raise _unavailable(error) from refusal
+
+    async def _use_up(self, client: AuthenticatedClient, at: datetime) -> None:
+        """A proof that was shown is used, whatever came of it: who saw it pass must not try again with it."""
+        try:
+            await self._store.tokens.issue(None, uses=client.uses, at=at)
+        except (AlreadyUsedError, UnavailableError):
+            return  # used indeed; or the store is away, and will refuse whatever is tried with it
+
+
+def built_in_grants(context: GrantContext) -> dict[str, Grant]:
+    """Return the grants that need nothing but the authorization server itself, by `grant_type`."""
+    grants: dict[str, Grant] = {
+        CLIENT_CREDENTIALS: ClientCredentials(context),
+        TOKEN_EXCHANGE: TokenExchange(context),
+        JWT_BEARER: JwtBearer(context),
+    }
+    if ID_JAG_DRAFT in context.settings.drafts:
+        grants[JWT_DPOP] = JwtBearer(context)
+    return grants
+
+
+def _unavailable(error: Exception) -> OAuthError:
+    return OAuthError(OAuthErrorCode.TEMPORARILY_UNAVAILABLE, "try again later", rule="availability", detail=str(error))
+
+
+def _event(
+    refusal: OAuthError, request: OAuthRequest, client: AuthenticatedClient | None, at: datetime
+) -> TokenRefused:
+    named = request.form.get("audience") or request.form.get("resource") or ("",)
+    return TokenRefused(
+        at=at,
+        grant=(request.form.get("grant_type") or ("",))[0].rpartition(":")[2],
+        agent="" if client is None else str(client.agent.spiffe_id),
+        client_id=(request.form.get("client_id") or ("",))[0] if client is None else client.client_id,
+        method="" if client is None else client.method.value,
+        audience=named[0],
+        request_id=request.request_id,
+        remote=request.remote,
+        error=refusal.error.value,
+        rule=refusal.rule,
+        detail=str(refusal),
+    )
