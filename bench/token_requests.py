@@ -29,20 +29,18 @@ class Clients:
         """The public keys by client."""
         return {name: jwk_of(key.public_key(), kid="c", alg="ES256") for name, key in self.keys.items()}
 
-    def credentials(self, issuer, *, count, **form):
+    def credentials(self, issuer, path="/oauth/token", *, count, **form):
         """`count` requests for client_credentials with private_key_jwt."""
-        names = list(self.keys)
-        return [
-            self._signed(issuer, names[n % CLIENTS], {"grant_type": "client_credentials", **form}) for n in range(count)
-        ]
+        names, form = list(self.keys), {"grant_type": "client_credentials", **form}
+        return [self._signed(issuer, path, names[n % CLIENTS], form) for n in range(count)]
 
-    def _signed(self, issuer, name, form):
+    def _signed(self, issuer, path, name, form):
         now, key = datetime.now(UTC), self.keys[name]
         begin = int(now.timestamp())
         claims = {"iss": name, "sub": name, "aud": issuer, "iat": begin, "exp": begin + 120, "jti": uuid.uuid4().hex}
         assertion = sign_compact(claims, key, kid="c")
         form = {**form, "client_id": name, "client_assertion_type": ASSERTION_TYPE, "client_assertion": assertion}
-        return proof(key, issuer, now), urlencode(form)
+        return proof(key, issuer, now, path=path), urlencode(form)
 
 
 def proof(key, issuer, now, *, path="/oauth/token"):

@@ -9,10 +9,13 @@ import fcntl
 import json
 import os
 import shutil
+import ssl
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +23,29 @@ import pytest
 
 from agentshield.audit.events import AuditEvent
 from agentshield.audit.log import Receipt
+from agentshield.identity.jwk import jwk_of
+from agentshield.identity.keys import PrivateKey, generate_private_key
+from agentshield.identity.spiffe_id import SpiffeId
+from agentshield.identity.x509_svid import X509Svid
+from agentshield.oauth.api import OAuthApp
+from agentshield.oauth.client_auth.authenticator import ClientAuthenticator
+from agentshield.oauth.directory import AgentRegistration
+from agentshield.oauth.issuers.federation import Federation
+from agentshield.oauth.issuers.fetch import IssuerFetch
+from agentshield.oauth.keys import SigningKeys
+from agentshield.oauth.memory_store import MemoryOAuthStore
+from agentshield.oauth.metadata import TOKEN_EXCHANGE, metadata
+from agentshield.oauth.model import ClientAuthMethod, ClientRegistration, Resource
+from agentshield.oauth.revocation_watch import RevocationWatch
+from agentshield.oauth.server import OAuthServer, listen
+from agentshield.oauth.service import OAuthService
+from agentshield.oauth.settings import OAuthSettings
+from agentshield.sdk.clients.oauth import SERVER_PATH
+from agentshield.sdk.key_file import load_svid
+from agentshield.sdk.tls import ClientCertificates, SpiffeContext
+from agentshield.testing import FakeTrustDomain
 
+AUDIENCE, SCOPE = "api://agent-b", "AI.Task.Execute"
 SPIRE = "github.com/spiffe/spire@v1.15.3"
 WHOAMI = Path(__file__).parent / "whoami"
 _BUILD_SECONDS = 1800
@@ -135,3 +160,115 @@ def node_program():
         return process
 
     return start
+
+
+@dataclass(frozen=True)
+class TokenService:
+    """Our authorization server on loopback, its client planner, and analyst, whom the tokens are for."""
+
+    issuer: str
+    domain: FakeTrustDomain
+    client_id: str
+    resource_id: str
+    client_key: PrivateKey
+    audit: ListedEvents
+    ca: Path
+
+    def client_context(self, *, svid: X509Svid | None = None) -> ssl.SSLContext:
+        """Plain TLS as anybody's program sets it up, which knows our authority and may show an SVID."""
+        context = ssl.create_default_context(cafile=str(self.ca))
+        if svid is not None:
+            load_svid(context, svid)
+        return context
+
+
+class OneBlueprint:
+    """The authority's word on agents: planner and analyst, active, with one scope at one audience."""
+
+    def __init__(self, domain: FakeTrustDomain) -> None:
+        self.agents = {
+            domain.agent_id(name): AgentRegistration(
+                spiffe_id=domain.agent_id(name),
+                name=name,
+                owner="ann",
+                sponsor="ben",
+                blueprint="analysts",
+                is_active=True,
+                scopes={AUDIENCE: frozenset({SCOPE})},
+            )
+            for name in ("planner", "analyst")
+        }
+
+    async def find(self, spiffe_id: SpiffeId) -> AgentRegistration | None:
+        return self.agents.get(spiffe_id)
+
+
+@pytest.fixture
+async def token_service(audit_log: ListedEvents, tmp_path: Path) -> AsyncIterator[TokenService]:
+    """The whole authorization server over real TLS, in memory, with one resource and one registered client."""
+    domain, client_key = FakeTrustDomain(), generate_private_key()
+    listener = listen("127.0.0.1", 0)
+    settings = OAuthSettings(issuer=f"https://localhost:{listener.getsockname()[1]}", trust_domain=domain.trust_domain)
+    store, directory = MemoryOAuthStore(), OneBlueprint(domain)
+    now = domain.clock()
+    await store.resources.put(
+        Resource(
+            audience=AUDIENCE,
+            scopes=frozenset({SCOPE}),
+            server=domain.agent_id("analyst"),
+            created_at=now,
+            created_by="ann",
+        )
+    )
+    for agent in ("planner", "analyst"):
+        await store.clients.put(
+            ClientRegistration(
+                client_id=f"{agent}-app",
+                spiffe_id=domain.agent_id(agent),
+                methods=frozenset({ClientAuthMethod.PRIVATE_KEY_JWT}),
+                jwks=json.dumps({"keys": [jwk_of(client_key.public_key(), kid="c", alg="ES256")]}).encode(),
+                created_at=now,
+                created_by="ann",
+            )
+        )
+    (tmp_path / "keys").mkdir(mode=0o700)
+    keys = await SigningKeys.open(store.keys, tmp_path / "keys", domain.clock, settings)
+    federation = Federation(store, IssuerFetch(settings), domain.clock, settings)
+    authenticator = ClientAuthenticator(settings, store, directory, domain.bundles(), federation)
+    service = OAuthService(
+        settings=settings,
+        store=store,
+        directory=directory,
+        keys=keys,
+        authenticator=authenticator,
+        federation=federation,
+        sink=audit_log,
+        clock=domain.clock,
+    )
+    app = OAuthApp(
+        service,
+        RevocationWatch(store.tokens, domain.clock),
+        settings=settings,
+        document=metadata(settings, grant_types=frozenset({"client_credentials", TOKEN_EXCHANGE})),
+        nonces=authenticator.nonces,
+        clock=domain.clock,
+    )
+    tls = SpiffeContext.for_server(client_certificates=ClientCertificates.OPTIONAL)
+    tls.update(server_svid(domain), domain.bundles())
+    ca = tmp_path / "ca.pem"
+    ca.write_bytes(domain.bundle.x509_pem())
+    async with OAuthServer(app, tls, listener=listener):
+        yield TokenService(settings.issuer, domain, "planner-app", "analyst-app", client_key, audit_log, ca)
+
+
+def server_svid(domain: FakeTrustDomain) -> X509Svid:
+    """The server's own SVID, which stock clients can check by the name that they dialled."""
+    key, now = generate_private_key(), domain.clock()
+    chain = domain.signing_issuer.issue_x509_svid(
+        domain.id(SERVER_PATH),
+        key.public_key(),
+        not_before=now - timedelta(minutes=1),
+        not_after=now + timedelta(hours=1),
+        dns_names=("localhost",),
+    )
+    return X509Svid.of(chain, key)

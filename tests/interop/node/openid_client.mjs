@@ -11,21 +11,26 @@ async function granted(config, grant, parameters) {
   return { DPoP, token };
 }
 
-try {
+async function discovered(client_id) {
   const key = await crypto.subtle.importKey("jwk", wanted.jwk, ecdsa, false, ["sign"]);
-  const config = await client.discovery(
+  return client.discovery(
     new URL(wanted.issuer),
-    wanted.client_id,
+    client_id,
     { token_endpoint_auth_method: "private_key_jwt" },
     client.PrivateKeyJwt({ key, kid: wanted.jwk.kid }),
     { algorithm: wanted.algorithm },
   );
-  const { token } = await granted(config, "client_credentials", { scope: wanted.scope, resource: wanted.resource });
-  const before = await client.tokenIntrospection(config, token.access_token);
+}
+
+try {
+  const config = await discovered(wanted.client_id);
+  const resource = await discovered(wanted.resource_id); // only whom a token is for may ask about it
+  const { token } = await granted(config, "client_credentials", { scope: wanted.scope, audience: wanted.audience });
+  const before = await client.tokenIntrospection(resource, token.access_token);
   await client.tokenRevocation(config, token.access_token);
-  const after = await client.tokenIntrospection(config, token.access_token);
+  const after = await client.tokenIntrospection(resource, token.access_token);
   console.log(JSON.stringify({ token, before, after }));
 } catch (error) {
   console.log(JSON.stringify({ error: error.error ?? error.code ?? error.name, message: error.message, cause: String(error.cause ?? "") }));
-  process.exitCode = 1;
 }
+process.stdin.destroy(); // else Node waits for another order
