@@ -31,6 +31,10 @@ DAILY = {
 OPERATE = {
     "down": LazyCommand("down", "stop what `up` started"),
     "entry": LazyCommand("entry", "registration entries: these selectors get this SPIFFE ID"),
+    "blueprint": LazyCommand("blueprint", "kinds of agents: who sponsors them, what tokens they may have at most"),
+    "resource": LazyCommand("resource", "audiences that tokens may be for, and their scopes"),
+    "issuer": LazyCommand("issuer", "external issuers we accept: add, list, show, test, remove"),
+    "federated-credential": LazyCommand("federated_credential", "which foreign identity is which agent"),
     "join-token": LazyCommand("join_token", "one-time admission of node agents"),
     "node": LazyCommand("node", "node agents: list, show, evict, ban, run"),
     "bundle": LazyCommand("bundle", "trust bundles: show, list, set, delete, watch"),

@@ -197,6 +197,14 @@ class StateDir:
         temporary.write_text(json.dumps(facts))
         temporary.replace(self.run / "up.json")
 
+    def read_facts(self) -> dict[str, Any]:
+        """Give what the running process left, or nothing."""
+        try:
+            facts: dict[str, Any] = json.loads((self.run / "up.json").read_text())
+        except (FileNotFoundError, ValueError):
+            return {}
+        return facts
+
     def purge(self) -> None:
         """Remove the directory with all keys, entries and the audit log.
 

@@ -1,4 +1,4 @@
-"""`agentshield up`: authority, node agent, audit log and admin API in one process, talking over the real wire.
+"""`agentshield up`: authority, token service, node agent, audit log and admin API in one process, over the real wire.
 
 The node agent attests by a join token of its own and speaks to the authority over mTLS on loopback, as one on another
 machine would: nothing is short-cut, so what works here works there.
@@ -18,6 +18,7 @@ from agentshield.app.admin.waiting import PushedEnforcement
 from agentshield.app.policy_files import first_rules
 from agentshield.app.state_dir import StateDir
 from agentshield.app.supervisor import Supervisor
+from agentshield.app.token_service import token_service
 from agentshield.audit.log import AuditLog
 from agentshield.audit.signer_client import ChildSigner
 from agentshield.audit.sql_log import SqlAuditStore
@@ -50,6 +51,7 @@ class UpRequest:
     port: int = 0
     database_url: str | None = field(default=None, repr=False)  # may hold a password
     is_ephemeral: bool = False
+    token_port: int = 0  # of the token service; 0: as the last time, or any
 
     @property
     def issuer(self) -> str:
@@ -74,7 +76,7 @@ def run_up(request: UpRequest, *, on_ready: Callable[[dict[str, Any]], None]) ->
 
 
 async def _run(request: UpRequest, on_ready: Callable[[dict[str, Any]], None]) -> None:
-    """Start in the order in which each needs the one before (1 to 6); leaving the block stops in reverse."""
+    """Start in the order in which each needs the one before (1 to 7); leaving the block stops in reverse."""
     state = request.state
     async with Supervisor() as supervisor:
         database = await supervisor.start("database", _database(request))  # (1)
@@ -86,8 +88,10 @@ async def _run(request: UpRequest, on_ready: Callable[[dict[str, Any]], None]) -
         await _first_policy(authority, state)
         server = NodeServer(authority, host=LOOPBACK, port=request.port)
         await supervisor.start("authority port", server)  # (4)
+        tokens = token_service(authority, database, audit, state, port=request.token_port)
+        running = await supervisor.start("token service", tokens)  # (5) before agents, who are told where it is
         node = await _node_settings(request, authority, port=server.port)
-        await supervisor.start("node agent", _node_agent(node, supervisor))  # (5)
+        await supervisor.start("node agent", _node_agent(node, supervisor))  # (6)
         await _remember_local_node(authority, state)
         context = AdminContext(
             authority=authority,
@@ -100,21 +104,23 @@ async def _run(request: UpRequest, on_ready: Callable[[dict[str, Any]], None]) -
             issuer=request.issuer,
             enforcement=PushedEnforcement(authority, server.push),
             clock=system_clock,
+            tokens=running,
         )
-        await supervisor.start("admin API", admin_server(context))  # (6) last: who is answered, may use it all
-        facts = _facts(request, server.port)
+        await supervisor.start("admin API", admin_server(context))  # (7) last: who is answered, may use it all
+        facts = _facts(request, server.port, running.settings.issuer)
         state.write_facts(facts)
         on_ready(facts)
         await supervisor.wait()
 
 
-def _facts(request: UpRequest, port: int) -> dict[str, Any]:
+def _facts(request: UpRequest, port: int, token_issuer: str) -> dict[str, Any]:
     return {
         "trust_domain": request.trust_domain.name,
         "workload_api": request.state.workload_api,
         "issuer": request.issuer,
         "state_dir": str(request.state.path),
         "authority": f"{LOOPBACK}:{port}",
+        "token_service": token_issuer,
         "pid": os.getpid(),
     }
 

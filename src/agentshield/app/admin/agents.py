@@ -25,6 +25,7 @@ _CREATE: Members = {
     "ttl": int,
     "script_sha256": str,
     "lock_sha256": str,
+    "blueprint": str,
 }
 _CHANGE: Members = {"reason": str, "wait": (int, float)}
 _LOCK: Members = {"agent": str, "reason": str, "wait": (int, float)}
@@ -52,6 +53,7 @@ async def create_agent(request: Request) -> Response:
             risk=body.get("risk", "low"),
             skills=_skills(body.get("skills", ())),
             x509_svid_ttl=seconds_in(body, "ttl"),
+            blueprint=body.get("blueprint"),
         ),
         by=by,
     )

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from agentshield.app.admin.waiting import EnforcementWatch
 from agentshield.app.state_dir import StateDir
 from agentshield.app.supervisor import Supervisor
+from agentshield.app.token_service import TokenService
 from agentshield.audit.log import AuditLog
 from agentshield.audit.store import AuditStore
 from agentshield.authority.service import AuthorityService
@@ -26,3 +27,4 @@ class AdminContext:
     issuer: str
     enforcement: EnforcementWatch
     clock: Clock
+    tokens: TokenService

@@ -25,13 +25,14 @@ def agent_json(agent: Agent) -> JsonObject:
     return {
         "name": agent.name,
         "spiffe_id": str(agent.spiffe_id),
-        "status": agent.status.value,
+        "status": agent.standing.value,
         "status_reason": agent.status_reason or None,
         "owner": agent.owner,
         "sponsor": agent.sponsor,
         "groups": list(agent.groups),
         "risk": agent.risk,
         "skills": dict(agent.skills),
+        "blueprint": agent.blueprint,
         "created_at": _time(agent.created_at),
     }
 

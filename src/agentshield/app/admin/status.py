@@ -23,6 +23,7 @@ async def status(request: Request) -> Response:
             "issuer": context.issuer,
             "state_dir": str(context.state.path),
             "authority": context.authority_address,
+            "token_service": context.tokens.settings.issuer,
             "admin_socket": str(context.state.admin_socket),
             "pid": os.getpid(),
             "components": [

@@ -36,6 +36,7 @@ def command() -> None:
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="Only with this dependency lock file.",
 )
+@click.option("--blueprint", metavar="NAME", help="What kind of agent it is: bounds the tokens it may have.")
 @click.option("--ttl", type=DURATION, help="Lifetime of its SVIDs (1h).")
 def create(name: str, script: Path | None, lock_file: Path | None, ttl: timedelta | None, **facts: Any) -> None:
     """Create an agent: a SPIFFE ID, and the rule which process gets it."""

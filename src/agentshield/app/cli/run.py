@@ -39,6 +39,8 @@ def command(agent: str, script: Path | None, lock_file: Path | None, arguments: 
     state.require_pid()
     environment = launch_environment(os.environ, socket_path=state.workload_socket, agent=agent)
     environment["AGENTSHIELD_STATE_DIR"] = str(state.path)
+    if issuer := state.read_facts().get("token_service"):
+        environment.setdefault("AGENTSHIELD_TOKEN_SERVICE", str(issuer))
     invocation.output.detail(f"running {arguments[0]} as {agent}")
     try:
         code = launch(

@@ -38,6 +38,7 @@ STATUS = Shape(
         Column("EXPIRES NEXT", lambda r: _expires_next(r)),
         Column("PID", "pid"),
         Column("AUTHORITY", "authority", only="wide"),
+        Column("TOKEN SERVICE", "token_service", only="wide"),
     ),
 )
 
@@ -51,6 +52,70 @@ AGENT = Shape(
         Column("SPIFFE ID", "spiffe_id"),
         Column("SPONSOR", "sponsor", only="wide"),
         Column("CREATED", "created_at", only="wide"),
+    ),
+)
+
+BLUEPRINT = Shape(
+    "Blueprint",
+    "name",
+    (
+        Column("NAME", "name"),
+        Column("STATUS", "status"),
+        Column("SPONSOR", "sponsor"),
+        Column("SCOPES", lambda r: "; ".join(f"{at}: {' '.join(s)}" for at, s in r.get("scopes", {}).items())),
+        Column("OWNER", "owner", only="wide"),
+        Column("RISK", "risk", only="wide"),
+        Column("CREATED", "created_at", only="wide"),
+    ),
+)
+
+RESOURCE = Shape(
+    "Resource",
+    "audience",
+    (
+        Column("AUDIENCE", "audience"),
+        Column("SERVER", "server"),
+        Column("SCOPES", "scopes"),
+        Column("FORMAT", "token_format", only="wide"),
+        Column("ALGORITHM", "algorithm", only="wide"),
+    ),
+)
+
+ISSUER = Shape(
+    "Issuer",
+    "name",
+    (
+        Column("NAME", "name"),
+        Column("ISSUER", "issuer"),
+        Column("PRESET", "preset"),
+        Column("AUDIENCES", "audiences"),
+        Column("SUBJECTS", "subject_profile"),
+        Column("ALGORITHMS", "algorithms", only="wide"),
+    ),
+)
+
+CLAIM_CHECK = Shape(
+    "ClaimCheck",
+    "claim",
+    (
+        Column("CLAIM", "claim"),
+        Column("HOLDS", "holds"),
+        Column("ACTUAL", "actual"),
+        Column("EXPECTED", "expected"),
+        Column("NOTE", "note"),
+    ),
+)
+
+FEDERATED_CREDENTIAL = Shape(
+    "FederatedCredential",
+    "name",
+    (
+        Column("NAME", "name"),
+        Column("AGENT", "agent"),
+        Column("ISSUER", "issuer"),
+        Column("SUBJECT", "subject"),
+        Column("AUDIENCE", "audience"),
+        Column("CLAIMS", "claims", only="wide"),
     ),
 )
 

@@ -101,6 +101,7 @@ def show_ready(invocation: Invocation, facts: dict[str, Any], *, stop: str) -> N
         ("Workload API", str(facts["workload_api"])),
         ("issuer", str(facts["issuer"])),
         ("authority", str(facts["authority"])),
+        ("token service", str(facts["token_service"])),
         ("state", str(facts["state_dir"])),
         ("stop", stop),
         ("", ""),

@@ -1,0 +1,98 @@
+"""`agentshield issuer`: external issuers whose tokens we accept."""
+
+import base64
+import sys
+from pathlib import Path
+
+import click
+
+from agentshield.app.admin_client import segment
+from agentshield.app.cli.shapes import CLAIM_CHECK, ISSUER
+from agentshield.app.command import Noun
+from agentshield.app.exit_codes import ExitCode
+from agentshield.app.invocation import current
+
+_FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
+
+
+@click.group(name="issuer", cls=Noun)
+def command() -> None:
+    """External issuers: whose word we take for who somebody is, and how far."""
+
+
+@command.command()
+@click.argument("name")
+@click.option(
+    "--preset", required=True, metavar="NAME", help="Whose: entra-v2, okta, auth0, keycloak, kubernetes, github, …"
+)
+@click.option("--issuer", required=True, metavar="ISS", help="Exactly the `iss` of its tokens.")
+@click.option("--audience", "audiences", multiple=True, help="Who its tokens are for; our issuer name unless told.")
+@click.option("--scope", "scopes", multiple=True, help="What its users' tokens may be exchanged for; repeat.")
+@click.option("--jwks-url", help="Where its keys are, if its metadata does not say.")
+@click.option("--jwks-file", type=_FILE, help="Its keys, if they cannot be fetched.")
+@click.option("--ca-file", type=_FILE, help="Who vouches for its web server, if not the system's authorities (PEM).")
+def add(
+    name: str,
+    preset: str,
+    issuer: str,
+    audiences: tuple[str, ...],
+    scopes: tuple[str, ...],
+    jwks_url: str | None,
+    jwks_file: Path | None,
+    ca_file: Path | None,
+) -> None:
+    """Accept an issuer's tokens, as far as its preset goes."""
+    invocation = current()
+    body = {
+        "name": name,
+        "preset": preset,
+        "issuer": issuer,
+        "audiences": list(audiences),
+        "scopes": list(scopes),
+        "jwks_url": jwks_url,
+        "jwks": _encoded(jwks_file),
+        "ca_pem": _encoded(ca_file),
+    }
+    invocation.output.show(ISSUER, invocation.admin.post("/v1/issuers", body))
+
+
+@command.command(name="list")
+def list_issuers() -> None:
+    """List the issuers."""
+    invocation = current()
+    invocation.output.show_all(ISSUER, invocation.admin.items("/v1/issuers"))
+
+
+@command.command()
+@click.argument("name")
+def show(name: str) -> None:
+    """Show one issuer."""
+    invocation = current()
+    invocation.output.show(ISSUER, invocation.admin.get(f"/v1/issuers/{segment(name)}"))
+
+
+@command.command()
+@click.argument("name")
+@click.option("--token-file", type=_FILE, help="A file that holds a sample token; standard input unless named.")
+def test(name: str, token_file: Path | None) -> None:
+    """Walk through each claim of a sample token; exits 3 if it would be refused."""
+    invocation = current()
+    token = token_file.read_text() if token_file is not None else sys.stdin.read()
+    answer = invocation.admin.post(f"/v1/issuers/{segment(name)}/test", {"token": token.strip()})
+    invocation.output.show_all(CLAIM_CHECK, answer["items"])
+    if not all(check["holds"] for check in answer["items"]):
+        raise click.exceptions.Exit(ExitCode.ANSWER_IS_NO)
+
+
+@command.command()
+@click.argument("name")
+def remove(name: str) -> None:
+    """Stop believing an issuer."""
+    invocation = current()
+    invocation.confirm(f"remove issuer {name}? its tokens are refused from now on")
+    invocation.admin.delete(f"/v1/issuers/{segment(name)}")
+    invocation.output.say(f"removed {name}")
+
+
+def _encoded(path: Path | None) -> str | None:
+    return None if path is None else base64.b64encode(path.read_bytes()).decode()
