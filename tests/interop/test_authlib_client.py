@@ -58,7 +58,7 @@ async def test_authlib_gets_a_token_with_its_key_and_revokes_it(token_service, b
     """private_key_jwt over a connection with a certificate: granted, bound to it, believed, introspected, revoked."""
     token = await granted(by_key, token_service)
     assert (token["token_type"], token["scope"]) == ("Bearer", SCOPE)
-    jwks = (await by_key.get(token_service.issuer + "/oauth/jwks", withhold_token=True)).content
+    jwks = (await by_key.request("GET", token_service.issuer + "/oauth/jwks", withhold_token=True)).content
     verified = verify_access_token(
         token["access_token"],
         keys=KeySet.from_jwks(jwks, algorithms=frozenset({"ES256"})),
