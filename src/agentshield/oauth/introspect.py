@@ -15,9 +15,9 @@ from agentshield.identity.access_token import AccessTokenClaims, verify_access_t
 from agentshield.identity.jws import UnverifiedJws
 from agentshield.oauth.directory import AgentDirectory
 from agentshield.oauth.errors import AlreadyUsedError
-from agentshield.oauth.issue import replayed
 from agentshield.oauth.keys import SigningKeys
 from agentshield.oauth.model import AuthenticatedClient
+from agentshield.oauth.replay import replayed
 from agentshield.oauth.requests import OAuthRequest
 from agentshield.oauth.settings import OAuthSettings
 from agentshield.oauth.store import OAuthStore

@@ -9,17 +9,16 @@
 import hashlib
 import logging
 import secrets
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
-from typing import Any, Final
+from datetime import datetime
+from typing import Final
 
 from agentshield.audit.log import AuditSink
 from agentshield.audit.oauth_events import TokenIssued
 from agentshield.identity.access_token import ACCESS_TOKEN_TYPE, AccessTokenClaims, Confirmation
-from agentshield.identity.act_chain import ActChain, Party
 from agentshield.identity.jws import sign_compact
 from agentshield.identity.keys import PrivateKey
+from agentshield.oauth.entitlement import Assertion, Entitlement, confirmation_for, end_of
 from agentshield.oauth.errors import AlreadyUsedError, OAuthError, OAuthErrorCode, ParentRevokedError
 from agentshield.oauth.keys import NoSigningKeyError, SigningKeys
 from agentshield.oauth.model import (
@@ -27,49 +26,14 @@ from agentshield.oauth.model import (
     AuthenticatedClient,
     IssuedToken,
     Resource,
-    SingleUse,
     TokenFormat,
 )
+from agentshield.oauth.replay import replayed
 from agentshield.oauth.requests import OAuthRequest, TokenResponse
 from agentshield.oauth.settings import OAuthSettings
 from agentshield.oauth.store import OAuthStore
 
 _log: Final = logging.getLogger("agentshield.oauth.issue")
-
-_REPLAYED: Final = {
-    "client-assertion": (OAuthErrorCode.INVALID_CLIENT, "client authentication failed"),
-    "attestation-pop": (OAuthErrorCode.INVALID_CLIENT, "client authentication failed"),
-    "dpop": (OAuthErrorCode.INVALID_DPOP_PROOF, "the DPoP proof is invalid"),
-}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entitlement:
-    """What a grant has decided, before anything is signed. `not_after` is the end of the token it derives from."""
-
-    subject: Party
-    chain: ActChain = field(default_factory=ActChain)
-    scopes: frozenset[str] = frozenset()
-    not_after: datetime | None = None
-    parents: tuple[str, ...] = ()
-    uses: tuple[SingleUse, ...] = ()
-    authorization_details: tuple[Mapping[str, Any], ...] = ()
-    transaction: str | None = None
-    may_act: Party | None = None
-    auth_time: int | None = None
-    acr: str | None = None
-    issued_token_type: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Assertion:
-    """A signed thing that is no access token: a grant for another server, or a transaction token."""
-
-    kind: str
-    typ: str
-    audience: str
-    lifetime: timedelta
-    claims: Mapping[str, Any] = field(repr=False)  # without iat and exp
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,8 +69,8 @@ class TokenIssuer:
             UnavailableError: the store or a signing key is not there.
         """
         issued_at = at.replace(microsecond=0)
-        confirmation = _confirmation(client, at)  # (2)
-        expires_at = _end(  # (1)
+        confirmation = confirmation_for(client, at)  # (2)
+        expires_at = end_of(  # (1)
             issued_at,
             min(self._settings.token_lifetime, resource.lifetime, MAX_TOKEN_LIFETIME),
             entitlement.not_after,
@@ -154,7 +118,7 @@ class TokenIssuer:
             OAuthError, UnavailableError: as `access_token`.
         """
         issued_at = at.replace(microsecond=0)
-        expires_at = _end(issued_at, assertion.lifetime, entitlement.not_after)
+        expires_at = end_of(issued_at, assertion.lifetime, entitlement.not_after)
         payload = dict(assertion.claims) | {"iat": int(issued_at.timestamp()), "exp": int(expires_at.timestamp())}
         key, kid = await self._signer("ES256")
         text = sign_compact(payload, key, kid=kid, typ=assertion.typ)
@@ -251,28 +215,6 @@ class TokenIssuer:
             await self._store.tokens.revoke(jti, at=at)
         except Exception:
             _log.exception("token %s could not be revoked either", jti)
-
-
-def replayed(error: AlreadyUsedError) -> OAuthError:
-    """Return what the client is told whose single-use value was used before."""
-    code, description = _REPLAYED.get(error.kind, (OAuthErrorCode.INVALID_GRANT, "the grant has been used before"))
-    return OAuthError(code, description, rule="single use", detail=str(error))
-
-
-def _confirmation(client: AuthenticatedClient, at: datetime) -> Confirmation | None:
-    if client.binding is None and (client.bearer_until is None or at >= client.bearer_until):
-        raise OAuthError(
-            OAuthErrorCode.INVALID_REQUEST, "a DPoP proof or a client certificate is required", rule="TX-10"
-        )
-    return client.binding
-
-
-def _end(issued_at: datetime, lifetime: timedelta, *limits: datetime | None) -> datetime:
-    """Return the earliest end, in whole seconds and rounded down, since claims have no fractions."""
-    end = min([issued_at + lifetime, *(limit for limit in limits if limit is not None)]).replace(microsecond=0)
-    if end <= issued_at:
-        raise OAuthError(OAuthErrorCode.INVALID_REQUEST, "what the token would rest on is about to end", rule="TX-08")
-    return end
 
 
 def _digest(token: str) -> str:

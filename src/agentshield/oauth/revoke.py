@@ -14,9 +14,9 @@ from agentshield.errors import AgentShieldError
 from agentshield.identity.jws import HeaderRule, UnverifiedJws
 from agentshield.identity.spiffe_id import SpiffeId
 from agentshield.oauth.errors import AlreadyUsedError, OAuthError, OAuthErrorCode
-from agentshield.oauth.issue import replayed
 from agentshield.oauth.issuers.federation import TOKEN_TYPES
 from agentshield.oauth.model import AuthenticatedClient, IssuedToken, Revocation
+from agentshield.oauth.replay import replayed
 from agentshield.oauth.requests import OAuthRequest
 from agentshield.oauth.store import TokenStore
 

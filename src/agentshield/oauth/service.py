@@ -20,6 +20,7 @@ from agentshield.oauth.introspect import Introspection
 from agentshield.oauth.issue import TokenIssuer
 from agentshield.oauth.issuers.federation import Federation
 from agentshield.oauth.keys import SigningKeys
+from agentshield.oauth.metadata import JWT_BEARER, TOKEN_EXCHANGE
 from agentshield.oauth.model import AuthenticatedClient, Revocation
 from agentshield.oauth.requests import OAuthRequest, TokenResponse
 from agentshield.oauth.revoke import Revoker
@@ -28,8 +29,6 @@ from agentshield.oauth.store import OAuthStore
 from agentshield.oauth.subject import SubjectTokens
 
 CLIENT_CREDENTIALS: Final = "client_credentials"
-TOKEN_EXCHANGE: Final = "urn:ietf:params:oauth:grant-type:token-exchange"  # noqa: S105  RFC 8693, 2.1
-JWT_BEARER: Final = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 JWT_DPOP: Final = "urn:ietf:params:oauth:grant-type:jwt-dpop"  # ID-JAG: the same, for a grant that is bound to a key
 
 # Answers that are steps of a protocol: who gets one is to come again, and nothing was decided.

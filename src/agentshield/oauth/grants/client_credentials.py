@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from datetime import datetime
 
+from agentshield.oauth.entitlement import Entitlement
 from agentshield.oauth.grants.context import GrantContext
-from agentshield.oauth.issue import Entitlement
 from agentshield.oauth.model import AuthenticatedClient
 from agentshield.oauth.requests import OAuthRequest, TokenResponse
 from agentshield.oauth.scopes import granted_scopes, target_of

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from agentshield.identity.act_chain import ActChain, Party
+from agentshield.oauth.entitlement import Entitlement
 from agentshield.oauth.grants.context import GrantContext
 from agentshield.oauth.grants.exchange_rules import is_self
-from agentshield.oauth.issue import Entitlement
 from agentshield.oauth.model import AuthenticatedClient, Resource, SingleUse
 from agentshield.oauth.requests import OAuthRequest
 from agentshield.oauth.scopes import granted_scopes

@@ -11,12 +11,12 @@ from agentshield.errors import AgentShieldError, UnavailableError
 from agentshield.identity.access_token import Confirmation
 from agentshield.identity.id_jag import ID_JAG_TYPE, MAX_LIFETIME, VerifiedIdJag, verify_id_jag
 from agentshield.oauth.drafts import require_draft
+from agentshield.oauth.entitlement import Assertion
 from agentshield.oauth.errors import OAuthError, OAuthErrorCode
 from agentshield.oauth.grants.context import GrantContext
 from agentshield.oauth.grants.delegation import Delegation, entitlement_of
 from agentshield.oauth.grants.identity_chaining import transcribed
 from agentshield.oauth.grants.token_types import ID_JAG
-from agentshield.oauth.issue import Assertion
 from agentshield.oauth.model import AuthenticatedClient
 from agentshield.oauth.requests import OAuthRequest, TokenResponse
 from agentshield.oauth.scopes import target_of

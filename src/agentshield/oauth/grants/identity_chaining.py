@@ -8,10 +8,10 @@ import secrets
 from typing import Any
 
 from agentshield.oauth.drafts import require_draft
+from agentshield.oauth.entitlement import Assertion, Entitlement
 from agentshield.oauth.grants.context import GrantContext
 from agentshield.oauth.grants.delegation import Delegation, entitlement_of
 from agentshield.oauth.grants.token_types import JWT
-from agentshield.oauth.issue import Assertion, Entitlement
 from agentshield.oauth.requests import OAuthRequest, TokenResponse
 from agentshield.oauth.scopes import target_of
 from agentshield.oauth.settings import IDENTITY_CHAINING_DRAFT

@@ -19,12 +19,12 @@ from agentshield.identity.transaction_token import (
     verify_transaction_token,
 )
 from agentshield.oauth.drafts import require_draft
+from agentshield.oauth.entitlement import Assertion, Entitlement
 from agentshield.oauth.errors import OAuthError, OAuthErrorCode
 from agentshield.oauth.grants.context import GrantContext
 from agentshield.oauth.grants.delegation import Delegation
 from agentshield.oauth.grants.exchange_rules import refusal
 from agentshield.oauth.grants.token_types import TRANSACTION_TOKEN
-from agentshield.oauth.issue import Assertion, Entitlement
 from agentshield.oauth.model import AuthenticatedClient
 from agentshield.oauth.requests import OAuthRequest, TokenResponse
 from agentshield.oauth.scopes import granted_scopes, target_name
@@ -188,3 +188,5 @@ def _object(request: OAuthRequest, name: str) -> Mapping[str, Any]:
 
 class _ContextError(InvalidInputError):
     """No JSON object; the client is told the rest."""
+
+    code = "malformed_transaction_context"
