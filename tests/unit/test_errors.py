@@ -33,7 +33,8 @@ FAMILIES = (
     ConfigurationError,
 )
 ANSWERS = {"AccessDenied", "ApprovalRequired"}  # answers, not faults (agentshield/errors.py)
-CARRIERS = {"CommandError"}  # the command line's own: it carries the family of the failure it reports
+# The command line's own carries the family of the failure it reports; OAuth's carry the code that the RFCs give.
+CARRIERS = {"CommandError", "OAuthError", "FormError", "UseDpopNonceError"}
 
 
 def all_modules():

@@ -12,10 +12,10 @@ from agentshield.identity.dpop import VerifiedDpopProof
 from agentshield.identity.errors import WrongAudienceError, utc_text
 from agentshield.identity.jwk import KeySet
 from agentshield.identity.jws import UnverifiedJws, encode_base64url, sign_compact
+from agentshield.identity.jwt_claims import CLOCK_SKEW
 from agentshield.identity.keys import PrivateKey
 
 ACCESS_TOKEN_TYPE: Final = "at+jwt"  # noqa: S105  RFC 9068, 2.1
-CLOCK_SKEW: Final = timedelta(seconds=30)
 
 _TYPES: Final = frozenset({ACCESS_TOKEN_TYPE, "application/at+jwt"})
 _SEAL: Final = object()
@@ -36,7 +36,7 @@ class WrongIssuerError(AuthenticationError):
 class TokenExpiredError(AuthenticationError):
     """The token is not good any more, or not yet."""
 
-    code = "token_expired"
+    code = "access_token_expired"
 
 
 class UnboundTokenError(AuthenticationError):
@@ -134,7 +134,7 @@ class AccessTokenClaims:
         if self.authorization_details:
             claims["authorization_details"] = [dict(detail) for detail in self.authorization_details]
         if self.may_act is not None:
-            claims["may_act"] = {"iss": self.may_act.issuer, "sub": self.may_act.subject}
+            claims["may_act"] = ActChain((self.may_act,)).to_claim()
         if self.subject_issuer is not None:  # RFC 9493, 3.2.4 and 4.1: a subject means nothing without who named it
             claims["sub_id"] = {"format": "iss_sub", "iss": self.subject_issuer, "sub": self.subject}
         claims |= {name: value for name, value in self._optional().items() if value is not None}
@@ -153,7 +153,7 @@ class AccessTokenClaims:
     def from_claims(cls, claims: Mapping[str, Any]) -> Self:
         """Read the payload of an access token. Raises: InvalidAccessTokenError, naming the claim."""
         try:
-            chain = ActChain.from_claim(claims.get("act"))
+            chain = ActChain.of(claims)
             may_act = _may_act(claims)
         except InvalidActChainError as error:
             raise InvalidAccessTokenError(str(error)) from error

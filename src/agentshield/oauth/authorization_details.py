@@ -144,6 +144,8 @@ class DetailTypes:
 class _MalformedError(InvalidInputError):
     """Text that is no JSON; the client is told the rest."""
 
+    code = "malformed_authorization_details"
+
 
 def _is_names(value: object) -> bool:
     return isinstance(value, list) and 0 < len(value) <= _MAX_DETAILS and all(isinstance(v, str) and v for v in value)

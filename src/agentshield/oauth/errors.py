@@ -70,7 +70,7 @@ class OAuthError(AgentShieldError):
         return _STATUS.get(self.error, 400)
 
 
-class AlreadyUsedError(AgentShieldError):
+class AlreadyUsedError(ConflictError):
     """A value that is good for one use was presented twice. `kind` says which: "client-assertion", "dpop", "grant"."""
 
     code = "already_used"
@@ -80,7 +80,7 @@ class AlreadyUsedError(AgentShieldError):
         self.kind = kind
 
 
-class ParentRevokedError(AgentShieldError):
+class ParentRevokedError(ConflictError):
     """The token that the new one would derive from is revoked or unknown."""
 
     code = "parent_revoked"
@@ -89,6 +89,10 @@ class ParentRevokedError(AgentShieldError):
 class RegistrationNotFoundError(NotFoundError):
     """There is no client, resource, issuer or federated credential of this name."""
 
+    code = "registration_not_found"
+
 
 class RegistrationConflictError(ConflictError):
     """There is one already, or another one would answer to the same token."""
+
+    code = "registration_conflict"

@@ -20,6 +20,8 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 class FormError(OAuthError):
     """A body that is no form, with the HTTP status that says so."""
 
+    code = "malformed_form"
+
     def __init__(self, description: str, *, status: int = 400) -> None:
         super().__init__(OAuthErrorCode.INVALID_REQUEST, description, rule="RFC 6749 3.2")
         self._status = status

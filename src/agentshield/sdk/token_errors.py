@@ -6,7 +6,7 @@ The peer learns the RFC's `error` only (RFC 6750, 3.1; RFC 9449, 7.1); class, co
 from collections.abc import Iterable
 from typing import ClassVar
 
-from agentshield.errors import AgentShieldError, AuthenticationError, AuthorizationError, UnavailableError
+from agentshield.errors import AuthenticationError, AuthorizationError, ConfigurationError, UnavailableError
 
 
 class TokenRefusedError(AuthenticationError):
@@ -133,7 +133,7 @@ class TokenRequestRefusedError(AuthorizationError):
         self.error = error
 
 
-class TokenOriginError(AgentShieldError):
+class TokenOriginError(ConfigurationError):
     """The request goes to another origin than the one its token is for; it was not sent."""
 
     code = "token_wrong_origin"
