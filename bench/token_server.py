@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from agentshield.oauth.service import OAuthService
-
 from agentshield.audit.log import AuditLog
 from agentshield.audit.signer_client import ChildSigner
 from agentshield.audit.sql_log import SqlAuditStore
@@ -32,6 +30,7 @@ from agentshield.oauth.metadata import metadata
 from agentshield.oauth.model import ClientAuthMethod, ClientRegistration, Resource
 from agentshield.oauth.revocation_watch import RevocationWatch
 from agentshield.oauth.server import OAuthServer, listen
+from agentshield.oauth.service import OAuthService
 from agentshield.oauth.settings import OAuthSettings
 from agentshield.oauth.sql_store import sql_oauth_store
 from agentshield.sdk.tls import ClientCertificates, SpiffeContext
