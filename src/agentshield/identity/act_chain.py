@@ -83,6 +83,19 @@ class ActChain:
         return claim
 
     @classmethod
+    def of(cls, claims: Mapping[str, Any]) -> Self:
+        """Read the chain of a token's claims: empty without `act`. A null `act` is no way to say so.
+
+        Raises:
+            InvalidActChainError: as `from_claim`, or null.
+        """
+        if "act" not in claims:
+            return cls()
+        if claims["act"] is None:
+            raise InvalidActChainError("act is null")
+        return cls.from_claim(claims["act"])
+
+    @classmethod
     def from_claim(cls, value: object, *, max_depth: int = MAX_DEPTH) -> Self:
         """Read the value of an `act` claim; None stands for none.
 

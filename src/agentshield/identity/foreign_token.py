@@ -12,9 +12,8 @@ from agentshield.errors import AuthenticationError
 from agentshield.identity.errors import WrongAudienceError, utc_text
 from agentshield.identity.jwk import KeySet
 from agentshield.identity.jws import HeaderRule, UnverifiedJws
-from agentshield.identity.jwt_claims import audience_claim, text_claim, time_claim
+from agentshield.identity.jwt_claims import CLOCK_SKEW, audience_claim, text_claim, time_claim
 
-CLOCK_SKEW: Final = timedelta(seconds=30)
 _MAX_JTI: Final = 256
 _SEAL: Final = object()
 

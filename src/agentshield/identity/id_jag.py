@@ -9,14 +9,13 @@ from agentshield.errors import AuthenticationError
 from agentshield.identity.act_chain import ActChain
 from agentshield.identity.errors import WrongAudienceError
 from agentshield.identity.jwk import KeySet
-from agentshield.identity.jws import UnverifiedJws, sign_compact
-from agentshield.identity.jwt_claims import audience_claim, text_claim, time_claim
+from agentshield.identity.jws import HeaderRule, UnverifiedJws, sign_compact
+from agentshield.identity.jwt_claims import audience_claim, has_begun, text_claim, time_claim
 from agentshield.identity.keys import PrivateKey
 
 ID_JAG_DRAFT: Final = "draft-ietf-oauth-identity-assertion-authz-grant-04"
 ID_JAG_TYPE: Final = "oauth-id-jag+jwt"
 MAX_LIFETIME: Final = timedelta(seconds=300)
-CLOCK_SKEW: Final = timedelta(seconds=30)
 
 _TYPES: Final = frozenset({ID_JAG_TYPE})
 _SEAL: Final = object()
@@ -65,7 +64,7 @@ def verify_id_jag(
         WrongAudienceError: not for us alone.
         IdJagError: another issuer's, another client's, or out of its time.
     """
-    unverified = UnverifiedJws.parse(token, types=_TYPES)
+    unverified = UnverifiedJws.parse(token, types=_TYPES, headers=HeaderRule.FOREIGN)
     claims = unverified.verify(keys.find(unverified.header.kid, unverified.header.alg).public_key)
     if text_claim(claims, "iss") != issuer:
         raise IdJagError(f"grant is not from {issuer}")
@@ -74,7 +73,7 @@ def verify_id_jag(
     if text_claim(claims, "client_id") != client_id:
         raise IdJagError("grant was given to another client")
     expires_at, issued_at = time_claim(claims, "exp"), time_claim(claims, "iat")
-    if not issued_at - CLOCK_SKEW <= at < expires_at or expires_at - issued_at > MAX_LIFETIME:
+    if at >= expires_at or not has_begun(claims, at) or expires_at - issued_at > MAX_LIFETIME:
         raise IdJagError("grant is out of its time, or good for too long")
     scope, resource, cnf = claims.get("scope", ""), claims.get("resource"), claims.get("cnf")
     if not isinstance(scope, str) or not (resource is None or isinstance(resource, str)):
@@ -87,7 +86,7 @@ def verify_id_jag(
         expires_at=expires_at,
         scopes=frozenset(scope.split()),
         resource=resource,
-        act_chain=ActChain.from_claim(claims.get("act")),
+        act_chain=ActChain.of(claims),
         jkt=_jkt(cnf) if "cnf" in claims else None,
         claims=claims,
         _seal=_SEAL,

@@ -1,10 +1,12 @@
 """Reading the claims that JWTs of every kind share, each exactly as RFC 7519, 4.1 has it."""
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from agentshield.identity.jws import InvalidTokenError
+
+CLOCK_SKEW: Final = timedelta(seconds=30)  # how far ahead of ours another's clock may be; it never lengthens `exp`
 
 _LATEST: Final = 2**35  # seconds: the year 3058; beyond it a datetime fails
 _MAX_TEXT: Final = 2048
@@ -33,3 +35,8 @@ def audience_claim(claims: Mapping[str, Any]) -> tuple[str, ...]:
     if not isinstance(named, list) or not named or not all(isinstance(each, str) and each for each in named):
         raise InvalidTokenError("token has no aud of one or more names")
     return tuple(named)
+
+
+def has_begun(claims: Mapping[str, Any], at: datetime) -> bool:
+    """Whether neither `iat` nor `nbf`, where it is given, lies ahead (RFC 7519, 4.1.5). Raises: InvalidTokenError."""
+    return all(time_claim(claims, name) <= at + CLOCK_SKEW for name in ("iat", "nbf") if name in claims)

@@ -12,13 +12,12 @@ from agentshield.errors import AuthenticationError
 from agentshield.identity.errors import WrongAudienceError
 from agentshield.identity.jwk import KeySet
 from agentshield.identity.jws import InvalidTokenError, UnverifiedJws, sign_compact
-from agentshield.identity.jwt_claims import audience_claim, text_claim, time_claim
+from agentshield.identity.jwt_claims import audience_claim, has_begun, text_claim, time_claim
 from agentshield.identity.keys import PrivateKey
 
 TRANSACTION_TOKENS_DRAFT: Final = "draft-ietf-oauth-transaction-tokens-11"
 TRANSACTION_TOKEN_TYPE: Final = "txntoken+jwt"  # noqa: S105  the draft's type
 MAX_LIFETIME: Final = timedelta(minutes=5)
-CLOCK_SKEW: Final = timedelta(seconds=30)
 
 _TYPES: Final = frozenset({TRANSACTION_TOKEN_TYPE})
 _SEAL: Final = object()
@@ -91,7 +90,7 @@ def verify_transaction_token(token: str, *, keys: KeySet, trust_domain: str, at:
     if (actual := audience_claim(claims)) != (trust_domain,):
         raise WrongAudienceError(expected=trust_domain, actual=actual)
     issued_at, expires_at = time_claim(claims, "iat"), time_claim(claims, "exp")
-    if not issued_at - CLOCK_SKEW <= at < expires_at or expires_at - issued_at > MAX_LIFETIME:
+    if at >= expires_at or not has_begun(claims, at) or expires_at - issued_at > MAX_LIFETIME:
         raise TransactionTokenError("transaction token is out of its time, or good for too long")
     scope = claims.get("scope")
     if not isinstance(scope, str):
