@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,17 +21,20 @@ from agentshield.identity.jws import (
     encode_base64url,
     sign_proof,
 )
+from agentshield.identity.jwt_claims import CLOCK_SKEW
 from agentshield.identity.keys import PrivateKey, PublicKey
 
 DPOP_TYPE: Final = "dpop+jwt"
 DEFAULT_MAX_AGE: Final = timedelta(seconds=60)
-FUTURE_SKEW: Final = timedelta(seconds=30)
 ALGORITHMS: Final = frozenset({"ES256", "PS256", "RS256"})
 
 _TYPES: Final = frozenset({DPOP_TYPE})
 _MAX_IDENTIFIER: Final = 256
 _SEAL: Final = object()
 _DEFAULT_PORTS: Final = {"https": 443, "http": 80}
+_NOT_IN_URL: Final = re.compile(r"[\x00-\x20\x7f\\]")  # `urlsplit` drops some of these, so that two texts become one
+_ESCAPE: Final = re.compile(r"%([0-9A-Fa-f]{2})")
+_UNRESERVED: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")  # RFC 3986, 2.3
 
 
 class InvalidDpopProofError(AuthenticationError):
@@ -92,7 +96,7 @@ def verify_dpop_proof(
     at: datetime,
     access_token: str | None = None,
     max_age: timedelta = DEFAULT_MAX_AGE,
-    skew: timedelta = FUTURE_SKEW,
+    skew: timedelta = CLOCK_SKEW,
 ) -> VerifiedDpopProof:
     """Check a proof against the request that it came with, in the order of RFC 9449, 4.3.
 
@@ -119,7 +123,7 @@ def verify_dpop_proof(
         raise InvalidDpopProofError("proof has a nonce that is not text", step=10)
     if not at - max_age <= issued_at <= at + skew:  # (11)
         raise InvalidDpopProofError(f"proof was made {(at - issued_at).total_seconds():.0f}s ago", step=11)
-    if access_token is not None and claims.get("ath") != access_token_hash(access_token):  # (12)
+    if access_token is not None and not _is_for(access_token, claims):  # (12)
         raise InvalidDpopProofError("proof is for another access token, or for none", step=12)
     return VerifiedDpopProof(
         jkt=jkt,
@@ -135,15 +139,19 @@ def verify_dpop_proof(
 def normalised_htu(url: str) -> str:
     """Return a URL as two of them are compared: without query and fragment, case and default port (RFC 9449, 4.3).
 
+    What is escaped without need is unescaped, and other escapes are in capitals (RFC 3986, 6.2.2).
+
     Raises:
         ValueError: not an absolute http(s) URL.
     """
+    if _NOT_IN_URL.search(url):
+        raise ValueError("not a URL: it has a space or control character")
     parts = urlsplit(url)
     if parts.scheme not in _DEFAULT_PORTS or not parts.hostname or parts.username is not None:
         raise ValueError("not an absolute http(s) URL")
     port = "" if parts.port in (None, _DEFAULT_PORTS[parts.scheme]) else f":{parts.port}"
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    return f"{parts.scheme}://{host}{port}{parts.path or '/'}"
+    return f"{parts.scheme}://{host}{port}{_ESCAPE.sub(_unescaped, parts.path) or '/'}"
 
 
 def access_token_hash(access_token: str) -> str:
@@ -173,7 +181,7 @@ class DpopNonces:
         if len(data) != 24 or not hmac.compare_digest(mark, self._mark(made)):
             return False
         issued_at = datetime.fromtimestamp(int.from_bytes(made, "big"), UTC)
-        return at - self.lifetime <= issued_at <= at + FUTURE_SKEW
+        return at - self.lifetime <= issued_at <= at + CLOCK_SKEW
 
     def _mark(self, made: bytes) -> bytes:
         return hmac.digest(self.secret, b"dpop-nonce" + made, "sha256")[:16]
@@ -193,12 +201,21 @@ def _issued_at(claims: Mapping[str, Any]) -> datetime:
     return datetime.fromtimestamp(value, UTC)
 
 
+def _is_for(access_token: str, claims: Mapping[str, Any]) -> bool:
+    return access_token.isascii() and claims.get("ath") == access_token_hash(access_token)
+
+
+def _unescaped(escape: re.Match[str]) -> str:
+    character = chr(int(escape[1], 16))
+    return character if character in _UNRESERVED else escape[0].upper()
+
+
 def _check_request(claims: Mapping[str, Any], method: str, url: str) -> None:
     if claims.get("htm") != method:
         raise InvalidDpopProofError(f"proof is for method {str(claims.get('htm'))[:20]!a}, not {method}", step=8)
     htu = claims.get("htu")
     try:
-        is_same = isinstance(htu, str) and normalised_htu(htu) == normalised_htu(url)
+        is_same = htu == url or (isinstance(htu, str) and normalised_htu(htu) == normalised_htu(url))
     except ValueError:
         is_same = False
     if not is_same:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import Any, Final, Self
 
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from agentshield.errors import AuthenticationError, InvalidInputError
 from agentshield.identity.errors import InvalidKeyError
@@ -21,6 +21,7 @@ from agentshield.identity.strict_json import parse_json_object
 
 MAX_KEYS: Final = 100
 MAX_BYTES: Final = 256 * 1024
+MAX_EXPONENT_BITS: Final = 32  # the usual one has 17; a long one makes each verification cost as much as a signature
 
 _CURVES: Final = {"P-256": "ES256", "P-384": "ES384", "P-521": "ES512"}
 _PRIVATE: Final = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})
@@ -84,11 +85,18 @@ def _imported(public: tuple[tuple[str, str], ...]) -> tuple[PublicKey, str]:
     members: dict[str, Any] = dict(public)
     try:
         key = (RSAKey if members["kty"] == "RSA" else ECKey).import_key(members).public_key
-        return check_key_strength(key), thumbprint(key)
+        return _checked(key), thumbprint(key)
     except InvalidKeyError as error:
         raise InvalidJwkError(str(error)) from error
     except Exception as error:  # whatever the library makes of somebody else's bytes
         raise InvalidJwkError("JWK is not a valid public key") from error
+
+
+def _checked(key: object) -> PublicKey:
+    checked = check_key_strength(key)
+    if isinstance(checked, rsa.RSAPublicKey) and checked.public_numbers().e.bit_length() > MAX_EXPONENT_BITS:
+        raise InvalidKeyError(f"RSA key has a public exponent of over {MAX_EXPONENT_BITS} bits")
+    return checked
 
 
 def thumbprint(public_key: PublicKey) -> str:
