@@ -36,6 +36,23 @@ class ClientGoneError(Exception):
     """The client hung up in the middle; there is nobody to answer."""
 
 
+class WatchedBody:
+    """A request's `receive` that knows whether there is more to come: who is answered before may not send the rest."""
+
+    def __init__(self, headers: Sequence[tuple[bytes, bytes]], receive: Receive) -> None:
+        self._receive = receive
+        lengths = [value for name, value in headers if name == b"content-length"]
+        self.is_open = any(length != b"0" for length in lengths) or any(
+            name == b"transfer-encoding" for name, _ in headers
+        )
+
+    async def __call__(self) -> MutableMapping[str, Any]:
+        """Return the next piece."""
+        message = await self._receive()
+        self.is_open = bool(message.get("more_body", False))
+        return message
+
+
 async def read_form(
     headers: Sequence[tuple[bytes, bytes]], query: bytes, receive: Receive
 ) -> Mapping[str, tuple[str, ...]]:

@@ -3,6 +3,8 @@
 import json
 from typing import Any, Final
 
+from agentshield.identity.dpop import ALGORITHMS as DPOP_ALGORITHMS
+from agentshield.oauth.client_auth.registered_keys import ALGORITHMS
 from agentshield.oauth.model import ClientAuthMethod
 from agentshield.oauth.settings import ATTESTATION_DRAFT, ID_JAG_DRAFT, IDENTITY_CHAINING_DRAFT, OAuthSettings
 
@@ -10,6 +12,7 @@ TOKEN_EXCHANGE: Final = "urn:ietf:params:oauth:grant-type:token-exchange"  # noq
 JWT_BEARER: Final = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 WELL_KNOWN: Final = ("/.well-known/oauth-authorization-server", "/.well-known/openid-configuration")
 
+# tls_client_auth is not among them: our TLS takes no certificate but SVIDs (docs/adr/0009-tls-context.md).
 _METHODS: Final = (
     ClientAuthMethod.SPIFFE_JWT,
     ClientAuthMethod.SPIFFE_X509,
@@ -18,12 +21,17 @@ _METHODS: Final = (
     ClientAuthMethod.CLIENT_SECRET_BASIC,
     ClientAuthMethod.CLIENT_SECRET_POST,
 )
-_ALGORITHMS: Final = ["ES256", "ES384", "ES512", "PS256"]
+
+
+def client_methods(settings: OAuthSettings) -> tuple[ClientAuthMethod, ...]:
+    """Return how a client may prove itself to a server of these settings."""
+    return (*_METHODS, ClientAuthMethod.ATTESTATION) if ATTESTATION_DRAFT in settings.drafts else _METHODS
 
 
 def metadata(settings: OAuthSettings, *, grant_types: frozenset[str]) -> bytes:
     """Return the metadata document of a server that serves `grant_types`."""
-    methods = [method.value for method in _METHODS]
+    methods = [method.value for method in client_methods(settings)]
+    algorithms = sorted(ALGORITHMS)
     document: dict[str, Any] = {
         "issuer": settings.issuer,
         "token_endpoint": settings.token_endpoint,
@@ -31,21 +39,19 @@ def metadata(settings: OAuthSettings, *, grant_types: frozenset[str]) -> bytes:
         "grant_types_supported": sorted(grant_types),
         "response_types_supported": [],  # REQUIRED, and there is no authorization endpoint
         "token_endpoint_auth_methods_supported": methods,
-        "token_endpoint_auth_signing_alg_values_supported": _ALGORITHMS,
+        "token_endpoint_auth_signing_alg_values_supported": algorithms,
         "introspection_endpoint": settings.introspection_endpoint,
         "introspection_endpoint_auth_methods_supported": methods,
-        "introspection_endpoint_auth_signing_alg_values_supported": _ALGORITHMS,
+        "introspection_endpoint_auth_signing_alg_values_supported": algorithms,
         "revocation_endpoint": settings.revocation_endpoint,
         "revocation_endpoint_auth_methods_supported": methods,
-        "revocation_endpoint_auth_signing_alg_values_supported": _ALGORITHMS,
-        "dpop_signing_alg_values_supported": ["ES256", "PS256", "RS256"],
+        "revocation_endpoint_auth_signing_alg_values_supported": algorithms,
+        "dpop_signing_alg_values_supported": sorted(DPOP_ALGORITHMS),
         "tls_client_certificate_bound_access_tokens": True,
-        "authorization_response_iss_parameter_supported": True,
     }
     if ATTESTATION_DRAFT in settings.drafts:
-        methods.append(ClientAuthMethod.ATTESTATION.value)
-        document["client_attestation_signing_alg_values_supported"] = _ALGORITHMS
-        document["client_attestation_pop_signing_alg_values_supported"] = _ALGORITHMS
+        document["client_attestation_signing_alg_values_supported"] = algorithms
+        document["client_attestation_pop_signing_alg_values_supported"] = algorithms
     if ID_JAG_DRAFT in settings.drafts:
         document["authorization_grant_profiles_supported"] = ["urn:ietf:params:oauth:grant-profile:id-jag"]
     if IDENTITY_CHAINING_DRAFT in settings.drafts:

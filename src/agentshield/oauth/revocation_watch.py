@@ -22,6 +22,7 @@ class RevocationWatch:
         self._clock = clock
         self._waiting: dict[asyncio.Future[None], int] = {}
         self._looking: asyncio.Task[None] | None = None
+        self._is_closed = False
 
     async def after(self, epoch: int, *, wait: float) -> tuple[int, tuple[Revocation, ...]]:
         """Return the newest epoch and what was revoked since `epoch`, at once or within `wait` seconds.
@@ -30,7 +31,7 @@ class RevocationWatch:
             UnavailableError: the store cannot be asked.
         """
         newest, revoked = await self._tokens.revocations_after(epoch, at=self._clock())
-        if newest > epoch or wait <= 0:
+        if newest > epoch or wait <= 0 or self._is_closed:
             return newest, revoked
         news: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting[news] = epoch
@@ -43,7 +44,11 @@ class RevocationWatch:
         return await self._tokens.revocations_after(epoch, at=self._clock())
 
     async def aclose(self) -> None:
-        """Let everybody go."""
+        """Let everybody go, now and from now on: who waits here would hold up our own end."""
+        self._is_closed = True
+        for news in self._waiting:
+            if not news.done():
+                news.set_result(None)
         if self._looking is not None:
             self._looking.cancel()
             await asyncio.wait([self._looking])

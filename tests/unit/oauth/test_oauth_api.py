@@ -144,6 +144,14 @@ async def test_fault_of_ours_tells_nothing(caplog):
     assert answer.json["error_description"].split()[1] in caplog.text
 
 
+async def test_log_away_is_said_so():
+    """Nothing is granted that is not on record, and the client is told when to come again."""
+    error = OAuthError(OAuthErrorCode.TEMPORARILY_UNAVAILABLE, "try again later", rule="availability", detail="disk")
+    answer = await ask(Service(error), "/oauth/token")
+    assert (answer.status, answer.json["error"]) == (503, "temporarily_unavailable")
+    assert answer.headers[b"retry-after"] == b"1"
+
+
 async def test_database_away_is_said_so():
     """Nothing is granted, and the client may come again."""
     answer = await ask(Service(UnavailableError("no disk", retry_after=7)), "/oauth/token")
@@ -160,7 +168,7 @@ async def test_database_away_is_said_so():
         ({"body": b"x" * 70_000}, 413),
         ({"body": b"a=1&a=2"}, 400),
         ({"query": b"grant_type=x"}, 400),
-        ({"headers": (FORM, (b"dpop", b"x" * 40_000))}, 400),
+        ({"headers": (FORM, (b"dpop", b"x" * 40_000))}, 431),
         ({"headers": (FORM, (b"authorization", b"a"), (b"authorization", b"b"))}, 400),
         ({"path": "/oauth/tokens"}, 404),
         ({"path": "/oauth/jwks"}, 405),
@@ -172,6 +180,25 @@ async def test_odd_requests_never_reach_the_service(changes, status):
     answer = await ask(service, changes.pop("path", "/oauth/token"), **changes)
     assert answer.status == status
     assert service.asked == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "is_last"),
+    [
+        ({}, False),
+        ({"body": b"a=1&a=2"}, False),
+        ({"headers": ((b"content-length", b"900"),)}, True),
+        ({"headers": (FORM, (b"content-length", b"70000"))}, True),
+        ({"headers": ((b"transfer-encoding", b"chunked"),), "path": "/oauth/tokens"}, True),
+        ({"headers": ((b"transfer-encoding", b"chunked"),), "path": "/oauth/jwks", "method": "GET"}, True),
+        ({"headers": (), "path": "/oauth/jwks", "method": "GET"}, False),
+    ],
+)
+async def test_answer_before_the_end_of_a_request_is_the_last(changes, is_last):
+    """Who is refused early must not go on sending: the connection would be held by a body that nobody reads."""
+    service = Service(TokenResponse(access_token="t", token_type="DPoP", expires_in=300))
+    answer = await ask(service, changes.pop("path", "/oauth/token"), **changes)
+    assert (answer.headers.get(b"connection") == b"close") is is_last
 
 
 async def test_metadata_and_keys_are_public():
@@ -201,7 +228,17 @@ async def test_revocations_are_listed_since_an_epoch(domain_peer):
 
 
 @pytest.mark.parametrize(
-    "query", [b"after=-1", b"after=x", b"wait=26", b"wait=nan", b"\xff", b"after=9223372036854775808"]
+    "query",
+    [
+        b"after=1&after=2",
+        b"after=",
+        b"after=-1",
+        b"after=x",
+        b"wait=26",
+        b"wait=nan",
+        b"\xff",
+        b"after=9223372036854775808",
+    ],
 )
 async def test_odd_places_in_the_feed_are_refused(domain_peer, query):
     """A question that would wait for ever is not asked."""

@@ -1,0 +1,89 @@
+"""What the authorization server says of itself: all of it true, for clients do as it says."""
+
+import json
+from datetime import UTC, datetime
+
+import pytest
+
+from agentshield.identity.dpop import DpopNonces
+from agentshield.identity.spiffe_id import TrustDomain
+from agentshield.oauth.api import OAuthApp
+from agentshield.oauth.client_auth import authenticator
+from agentshield.oauth.metadata import WELL_KNOWN, client_methods, metadata
+from agentshield.oauth.settings import (
+    ATTESTATION_DRAFT,
+    ID_JAG_DRAFT,
+    IDENTITY_CHAINING_DRAFT,
+    KNOWN_DRAFTS,
+    OAuthSettings,
+)
+
+ISSUER = "https://localhost:8443"
+
+
+def settings(*drafts):
+    return OAuthSettings(issuer=ISSUER, trust_domain=TrustDomain("example.test"), drafts=frozenset(drafts))
+
+
+def document(*drafts, grants=("client_credentials",)):
+    return json.loads(metadata(settings(*drafts), grant_types=frozenset(grants)))
+
+
+def test_every_address_in_it_is_served_below_the_issuer():
+    """RFC 8414, 2: a client that follows the document must arrive, and nowhere else."""
+    app = OAuthApp(
+        None,
+        None,
+        settings=settings(),
+        document=b"{}",
+        nonces=DpopNonces(secret=b"n" * 32),
+        clock=lambda: datetime.now(UTC),
+    )
+    told = {value for name, value in document().items() if name.endswith(("_endpoint", "_uri"))}
+    assert len(told) == 4
+    assert {url.removeprefix(ISSUER) for url in told} < app.paths
+    assert set(WELL_KNOWN) < app.paths
+
+
+def test_issuer_is_the_one_in_tokens_to_the_letter():
+    """RFC 8414, 3.3: clients refuse any other."""
+    assert document()["issuer"] == ISSUER
+
+
+def test_grants_are_those_that_are_served():
+    """What is not served must not be promised; a password is not taken by anybody."""
+    assert document(grants=("b", "a"))["grant_types_supported"] == ["a", "b"]
+
+
+@pytest.mark.parametrize("drafts", [(), tuple(KNOWN_DRAFTS)])
+def test_methods_are_those_that_somebody_checks(drafts):
+    """A client takes the first it knows: one that nobody checks would lock it out."""
+    told = document(*drafts)
+    checked = {method.value for method in authenticator._METHODS}
+    for endpoint in ("token", "introspection", "revocation"):
+        methods = told[f"{endpoint}_endpoint_auth_methods_supported"]
+        assert set(methods) <= checked
+        assert methods == [method.value for method in client_methods(settings(*drafts))]
+        assert "none" not in told[f"{endpoint}_endpoint_auth_signing_alg_values_supported"]
+        assert "tls_client_auth" not in methods  # our TLS takes no certificates but SVIDs
+
+
+def test_no_authorization_endpoint_is_promised():
+    """Without one there are neither response types nor anything that belongs to them."""
+    told = document()
+    assert told["response_types_supported"] == []
+    assert not [name for name in told if name.startswith("authorization_")]
+
+
+@pytest.mark.parametrize(
+    ("draft", "member"),
+    [
+        (ATTESTATION_DRAFT, "client_attestation_signing_alg_values_supported"),
+        (ID_JAG_DRAFT, "authorization_grant_profiles_supported"),
+        (IDENTITY_CHAINING_DRAFT, "identity_chaining_requested_token_types_supported"),
+    ],
+)
+def test_drafts_are_told_of_when_they_are_on(draft, member):
+    """Who does not want an unfinished standard is not offered it."""
+    assert member in document(draft)
+    assert member not in document()
