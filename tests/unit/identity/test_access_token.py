@@ -49,7 +49,7 @@ CLAIMS = AccessTokenClaims(
     act_chain=ActChain((Party(issuer=ISSUER, subject="spiffe://example.test/agents/a", profile="ai_agent"),)),
     authorization_details=({"type": "payment", "amount": 3},),
     transaction="t1",
-    may_act=Party(issuer=ISSUER, subject="spiffe://example.test/agents/b"),
+    may_act=Party(issuer=ISSUER, subject="spiffe://example.test/agents/b", profile="ai_agent"),
     subject_profile="user",
     auth_time=5,
 )
@@ -131,6 +131,7 @@ def test_token_for_somebody_else_is_refused(audience):
         {"cnf": None},
         {"act": {"sub": "x"}},
         {"act": []},
+        {"act": None},
         {"may_act": None},
         {"authorization_details": {}},
         {"auth_time": True},

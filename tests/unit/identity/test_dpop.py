@@ -156,3 +156,47 @@ def test_nonces_are_ours_and_short_lived():
     for other in (None, "", "AAAA", nonce[:-2], nonce + "AA", "é"):
         assert not nonces.is_current(other, NOW)
     assert "ssss" not in repr(nonces)
+
+
+RFC_KEY = "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I"  # RFC 9449, 6.1
+RFC_HEADER = (
+    "eyJ0eXAiOiJkcG9wK2p3dCIsImFsZyI6IkVTMjU2IiwiandrIjp7Imt0eSI6IkVDIiwieCI6Imw4dEZyaHgtMzR0VjNoUklDUkRZOXpDa0RscEJoRjQy"
+    "VVFVZldWQVdCRnMiLCJ5IjoiOVZFNGpmX09rX282NHpiVFRsY3VOSmFqSG10NnY5VERWclUwQ2R2R1JEQSIsImNydiI6IlAtMjU2In19"
+)
+RFC_PROOF = (
+    f"{RFC_HEADER}.eyJqdGkiOiItQndDM0VTYzZhY2MybFRjIiwiaHRtIjoiUE9TVCIsImh0dSI6Imh0dHBzOi8vc2VydmVyLmV4YW1wbGUuY29tL3Rva2Vu"
+    "IiwiaWF0IjoxNTYyMjYyNjE2fQ.2-GxA6T8lP4vfrg8v-FdWP0A0zdrj8igiMLvqRMUvwnQg4PtFLbdLXiOSsX0x7NVY-FNyJK70nfbV37xRZT3Lg"
+)
+
+
+def test_proof_of_the_rfc():
+    """RFC 9449, 4.1 gives a proof, and 6.1 its key's thumbprint: what others make by the RFC is believed here."""
+    made = datetime.fromtimestamp(1562262616, UTC)
+    proof = verify(RFC_PROOF, url="https://server.example.com/token", at=made)
+    assert (proof.jkt, proof.jti, proof.issued_at) == (RFC_KEY, "-BwC3ESc6acc2lTc", made)
+    refused(RFC_PROOF, 11, url="https://server.example.com/token")
+
+
+@pytest.mark.parametrize("url", ["https://as.example.test/oauth/t%6Fken", "https://as.example.test/%6f%61uth/token"])
+def test_needless_escapes_make_no_other_address(url):
+    """RFC 3986, 6.2.2: a client that escapes more than it must proves the same address."""
+    verify(prove(url=url))
+    assert normalised_htu("https://a.test/%2f%7e") == "https://a.test/%2F~"
+
+
+@pytest.mark.parametrize("place", ["https://as.example.test/oauth%2Ftoken", "https://as.example.test/oauth/token%00"])
+def test_needed_escapes_make_another_address(place):
+    """An escaped slash is no slash."""
+    refused(prove(url=place), 9)
+
+
+@pytest.mark.parametrize("spoilt", ["\n", "\t", "\r", " ", "\x00", "\x7f", "\\"])
+def test_address_has_one_spelling(spoilt):
+    """Python's own parser drops line breaks, so that what is logged is not what was compared."""
+    for url in (URL + spoilt, spoilt + URL, URL[:12] + spoilt + URL[12:]):
+        refused(prove(url=url), 9)
+
+
+def test_token_that_is_no_ascii_matches_no_proof():
+    """Whoever sends it gets a refusal, not a crash."""
+    refused(prove(access_token="t"), 12, access_token="\u00e9")

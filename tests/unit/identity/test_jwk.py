@@ -121,3 +121,9 @@ def test_set_survives_being_written():
     ours = KeySet.of(EC, RSA)
     read = KeySet.from_jwks(ours.to_jwks(), algorithms=ES256 | {"RS256"})
     assert [(key.kid, key.algorithms) for key in read.keys] == [(key.kid, key.algorithms) for key in ours.keys]
+
+
+def test_endless_exponent_is_refused():
+    """A client that shows its own key chooses what verifying with it costs us."""
+    with pytest.raises(InvalidJwkError, match="exponent"):
+        public_key_of(jwk_of(RSA) | {"e": "_" * 60 + "AQ"})
