@@ -9,6 +9,7 @@ from agentshield.audit.log import AuditSink
 from agentshield.audit.oauth_events import TokenRefused
 from agentshield.clock import Clock
 from agentshield.errors import AgentShieldError, UnavailableError
+from agentshield.identity.bundle import BundleSource
 from agentshield.oauth.authorization_details import DetailTypes
 from agentshield.oauth.directory import AgentDirectory
 from agentshield.oauth.errors import AlreadyUsedError, OAuthError, OAuthErrorCode
@@ -48,7 +49,7 @@ class Authenticator(Protocol):
 
 
 class OAuthService:
-    """The authorization server. `grants` adds grant types to those that are built in."""
+    """The authorization server. `grants` adds grant types; by `bundles`, agents' JWT-SVIDs are subject tokens too."""
 
     def __init__(
         self,
@@ -61,6 +62,7 @@ class OAuthService:
         sink: AuditSink,
         clock: Clock,
         *,
+        bundles: BundleSource | None = None,
         details: DetailTypes | None = None,
         grants: Mapping[str, Grant] | None = None,
     ) -> None:
@@ -75,7 +77,7 @@ class OAuthService:
             directory=directory,
             keys=keys,
             federation=federation,
-            subjects=SubjectTokens(settings, store.tokens, keys, federation),
+            subjects=SubjectTokens(settings, store.tokens, keys, federation, bundles=bundles),
             details=details or DetailTypes(),
             issuer=TokenIssuer(settings, store, keys, sink),
         )

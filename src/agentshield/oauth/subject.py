@@ -10,7 +10,9 @@ from typing import Any, Final
 from agentshield.errors import AgentShieldError, UnavailableError
 from agentshield.identity.access_token import AccessTokenClaims, Confirmation, verify_access_token
 from agentshield.identity.act_chain import ActChain, Party
+from agentshield.identity.bundle import BundleSource
 from agentshield.identity.jws import HeaderRule, InvalidTokenError, UnverifiedJws
+from agentshield.identity.verify import verify_jwt_svid
 from agentshield.oauth.errors import OAuthError, OAuthErrorCode
 from agentshield.oauth.grants.token_types import ACCESS_TOKEN, ID_TOKEN, JWT
 from agentshield.oauth.issuers.errors import NoCredentialError
@@ -45,6 +47,7 @@ class Subject:
     auth_time: int | None = None
     acr: str | None = None
     foreign_jti: str | None = None
+    is_svid: bool = False
 
 
 class SubjectTokens:
@@ -54,11 +57,20 @@ class SubjectTokens:
     revoked is not: that is asked at every exchange, in the transaction that records it.
     """
 
-    def __init__(self, settings: OAuthSettings, tokens: TokenStore, keys: SigningKeys, federation: Federation) -> None:
+    def __init__(
+        self,
+        settings: OAuthSettings,
+        tokens: TokenStore,
+        keys: SigningKeys,
+        federation: Federation,
+        *,
+        bundles: BundleSource | None = None,
+    ) -> None:
         self._settings = settings
         self._tokens = tokens
         self._keys = keys
         self._federation = federation
+        self._bundles = bundles
         self._known: OrderedDict[bytes, Subject] = OrderedDict()
 
     async def verify(self, token: str, token_type: str, *, at: datetime) -> Subject:
@@ -85,6 +97,8 @@ class SubjectTokens:
         if "." not in token:
             return await self._opaque(token_type, digest, at)
         claims = UnverifiedJws.parse(token, types=TOKEN_TYPES, headers=HeaderRule.FOREIGN).unverified_claims()
+        if self._is_svid(claims, token_type):
+            return self._svid(token, at)
         if claims.get("iss") != self._settings.issuer:
             return await self._foreign(await self._federation.verify(token, at=at))
         if token_type not in _OWN_TYPES:
@@ -103,6 +117,26 @@ class SubjectTokens:
         if len(self._known) > _CACHED:
             self._known.popitem(last=False)
         return subject
+
+    def _is_svid(self, claims: Mapping[str, Any], token_type: str) -> bool:
+        """Whether it can only be a JWT-SVID of our trust domain: no issuer but the domain itself, and a name in it."""
+        domain, subject = f"spiffe://{self._settings.trust_domain}", claims.get("sub")
+        is_ours = isinstance(subject, str) and subject.startswith(domain + "/")
+        return self._bundles is not None and token_type == JWT and is_ours and claims.get("iss") in (None, domain)
+
+    def _svid(self, token: str, at: datetime) -> Subject:
+        assert self._bundles is not None  # `_is_svid` has looked
+        issuer = self._settings.issuer
+        identity = verify_jwt_svid(token, self._bundles, audience=issuer, at=at)
+        if identity.claims.get("aud") not in (issuer, [issuer]):
+            raise InvalidTokenError(f"JWT-SVID of {identity.spiffe_id} is for others beside {issuer}")
+        return Subject(
+            party=Party(issuer=issuer, subject=str(identity.spiffe_id), profile=AGENT_PROFILE),
+            audience=(issuer,),
+            scopes=None,
+            expires_at=identity.valid_until,
+            is_svid=True,
+        )
 
     async def _opaque(self, token_type: str, digest: bytes, at: datetime) -> Subject:
         record = await self._tokens.find_opaque(digest.hex())

@@ -73,6 +73,16 @@ def require_same_key(subject: Subject, client: AuthenticatedClient) -> None:
         raise refusal("TX-03", "the token is bound to another key", f"bound to {wanted}")
 
 
+def require_own_svid(subject: Subject, party: Party) -> None:
+    """TX-03 for an SVID, which names its holder and binds no key: it is its holder's to exchange, and nobody's besides.
+
+    Raises:
+        OAuthError: it is another agent's.
+    """
+    if subject.is_svid and not subject.party.is_same_as(party):
+        raise refusal("TX-03", "an SVID is exchanged by its holder", f"it is that of {subject.party.subject[:200]!a}")
+
+
 def require_is_client(actor: Subject, client: AuthenticatedClient, party: Party) -> None:
     """TX-04: an actor token speaks for the client that sends it, and for no other.
 

@@ -69,6 +69,7 @@ class TokenExchange:
         is_recipient = await rules.require_audience(subject, client, context.settings, context.store.resources)
         if not is_recipient:  # the recipient was shown the token by whoever holds its key
             rules.require_same_key(subject, client)
+        rules.require_own_svid(subject, context.party_of(client))
         await rules.require_active(subject, client, context.settings, context.directory)
         return subject
 
