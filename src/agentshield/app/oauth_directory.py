@@ -1,6 +1,6 @@
 """The authority's agents, as the authorization server sees them: asked each time, so that a stop is one for both."""
 
-from agentshield.authority.errors import AgentNotFoundError, BlueprintNotFoundError
+from agentshield.authority.errors import AgentNotFoundError, BlueprintNotFoundError, InvalidAgentError
 from agentshield.authority.model import Agent, AgentStatus, agent_id
 from agentshield.authority.service import AuthorityService
 from agentshield.identity.spiffe_id import SpiffeId
@@ -26,11 +26,11 @@ class AuthorityDirectory:
 
     async def _agent(self, spiffe_id: SpiffeId) -> Agent | None:
         name = spiffe_id.path.rpartition("/")[2]
-        if spiffe_id != agent_id(self._authority.settings.trust_domain, name):
-            return None
         try:
+            if spiffe_id != agent_id(self._authority.settings.trust_domain, name):
+                return None
             return await self._authority.get_agent(name)
-        except AgentNotFoundError:
+        except (AgentNotFoundError, InvalidAgentError):  # a SPIFFE ID without a path names a trust domain
             return None
 
 
