@@ -6,7 +6,8 @@ keys/             private keys of the authorities and of the checkpoint signer
 policy/           rules.yaml, *.cedar, tests.yaml
 audit/            checkpoint, checkpoint.pub, tile/…
 node/             the node agent's cache
-run/              admin.sock, workload.sock, up.lock, up.json
+run/              admin.sock, workload.sock, up.lock, up.json, ca.pem
+token-service.port  where the token service listens, which its issuer's name holds
 """
 
 import fcntl
@@ -27,6 +28,7 @@ from agentshield.errors import ConfigurationError, ConflictError, UnavailableErr
 VARIABLE = "AGENTSHIELD_STATE_DIR"
 MAX_SOCKET_PATH_BYTES = 103  # sun_path: 108 on Linux, 104 on macOS, both with a closing NUL
 _MARK = "state.json"
+_PORT_FILE = "token-service.port"
 _LONGEST_SOCKET = "workload.sock"
 
 
@@ -108,6 +110,11 @@ class StateDir:
     def workload_api(self) -> str:
         """The Workload API's address as SPIFFE_ENDPOINT_SOCKET takes it."""
         return f"unix://{self.workload_socket}"
+
+    @property
+    def ca_file(self) -> Path:
+        """The X.509 authorities of the trust domain, PEM: for clients of the token service that speak no SPIFFE."""
+        return self.run / "ca.pem"
 
     @property
     def log(self) -> Path:
@@ -193,9 +200,22 @@ class StateDir:
 
     def write_facts(self, facts: dict[str, Any]) -> None:
         """Leave for other commands what only the running process knows, such as the authority's port."""
-        temporary = self.run / "up.json.new"
-        temporary.write_text(json.dumps(facts))
-        temporary.replace(self.run / "up.json")
+        _replace(self.run / "up.json", json.dumps(facts).encode())
+
+    def write_ca(self, pem: bytes) -> None:
+        """Publish our X.509 authorities; who reads the file while it changes reads the old or the new."""
+        _replace(self.ca_file, pem)
+
+    def kept_port(self) -> int:
+        """Give the port that the token service had the last time, or 0."""
+        try:
+            return int((self.path / _PORT_FILE).read_text())
+        except (FileNotFoundError, ValueError):
+            return 0
+
+    def keep_port(self, port: int) -> None:
+        """Keep the token service's port for the next time."""
+        _replace(self.path / _PORT_FILE, f"{port}\n".encode())
 
     def read_facts(self) -> dict[str, Any]:
         """Give what the running process left, or nothing."""
@@ -270,6 +290,12 @@ def _check_private(directory: Path) -> None:
             f"{directory} exists and is not a private directory of user id {os.geteuid()}",
             hint="choose a --state-dir with a shorter path",
         )
+
+
+def _replace(path: Path, content: bytes) -> None:
+    temporary = path.with_name(path.name + ".new")
+    temporary.write_bytes(content)
+    temporary.replace(path)
 
 
 def _digest(path: Path) -> str:

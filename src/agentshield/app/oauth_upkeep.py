@@ -1,0 +1,128 @@
+"""What the token service does beside answering: stopped agents lose their tokens, our authorities are published."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from datetime import datetime, timedelta
+from typing import Final
+
+from agentshield.app.state_dir import StateDir
+from agentshield.audit.log import AuditSink
+from agentshield.audit.oauth_events import TokenRevoked
+from agentshield.authority.model import AgentStatus
+from agentshield.authority.service import AuthorityService
+from agentshield.clock import Clock
+from agentshield.oauth.store import TokenStore
+from agentshield.sdk.backoff import Backoff
+
+SETTLED: Final = timedelta(seconds=30)  # longer than any request that began before the agent was stopped
+_SETTLE_INTERVAL: Final = 5.0  # seconds
+
+_BY: Final = "authority"
+
+_log = logging.getLogger("agentshield.token_service")
+
+
+class StoppedAgents:
+    """Does for tokens what the authority does for SVIDs: an agent that is stopped, or deleted, loses those it has.
+
+    A request may have asked whether its agent is active just before that changed, and get its token just after. So the
+    tokens of an agent are revoked when it stops, and again until every such request has ended.
+    """
+
+    def __init__(self, authority: AuthorityService, tokens: TokenStore, sink: AuditSink, clock: Clock) -> None:
+        self._authority = authority
+        self._tokens = tokens
+        self._sink = sink
+        self._clock = clock
+        self._known: frozenset[str] = frozenset()
+        self._stopped: dict[str, datetime | None] = {}  # since when its tokens have been revoked
+        self._unrecorded: list[TokenRevoked] = []
+        self._looking = asyncio.Lock()
+
+    async def follow(self) -> None:
+        """Look whenever an agent changes, until cancelled."""
+        async for _ in self._authority.watch_enforcement():
+            await _until_done(self.look)
+
+    async def settle(self) -> None:
+        """Look again while a request may be under way that began before a stop, until cancelled."""
+        while True:
+            await asyncio.sleep(_SETTLE_INTERVAL)
+            if self._unrecorded or any(map(self._is_due, self._stopped)):
+                await _until_done(self.look)
+
+    async def look(self) -> None:
+        """Revoke what agents have that were stopped a short while ago; done first, recorded then.
+
+        Raises:
+            UnavailableError: something is away; what is left to do is done at the next look.
+        """
+        async with self._looking:
+            agents = await self._authority.list_agents()
+            self._note({str(each.spiffe_id): each.standing is AgentStatus.ACTIVE for each in agents})
+            for agent in filter(self._is_due, list(self._stopped)):
+                await self._revoke(agent)
+            if self._unrecorded:
+                await self._sink.record(*self._unrecorded)
+                self._unrecorded.clear()
+
+    def _note(self, standing: dict[str, bool]) -> None:
+        gone = (self._known | self._stopped.keys()) - standing.keys()  # deleted: not listed any more
+        stopped = {agent for agent, is_active in standing.items() if not is_active}
+        kept = stopped | set(filter(self._is_due, gone))
+        self._stopped = {agent: self._stopped.get(agent) for agent in kept}
+        self._known = frozenset(standing)
+
+    def _is_due(self, agent: str) -> bool:
+        since = self._stopped.get(agent)
+        return since is None or self._clock() < since + SETTLED
+
+    async def _revoke(self, agent: str) -> None:
+        at = self._clock()
+        if revoked := await self._tokens.revoke_agent(agent, at=at):
+            event = TokenRevoked(at=at, by=_BY, agent=agent, derived=len(revoked), detail="agent stopped")
+            self._unrecorded.append(event)
+        self._stopped[agent] = self._stopped[agent] or at
+
+
+class PublishedAuthorities:
+    """Keeps the file of our X.509 authorities current, for clients that speak no SPIFFE (`StateDir.ca_file`)."""
+
+    def __init__(self, authority: AuthorityService, state: StateDir) -> None:
+        self._authority = authority
+        self._state = state
+        self._pem = b""
+
+    async def follow(self) -> None:
+        """Write it whenever our authorities change, until cancelled."""
+        async for _ in self._authority.watch_bundles():
+            await self.publish()
+
+    async def publish(self) -> None:
+        """Write it if it is not what our bundle says."""
+        pem = self._authority.bundle().x509_pem()
+        if pem != self._pem:
+            await asyncio.to_thread(self._state.write_ca, pem)
+            self._pem = pem
+
+
+async def run_always(work: Callable[[], Awaitable[None]]) -> None:
+    """Run what never ends; should it fail, say so and begin again: nobody would miss it until it was needed."""
+    backoff = Backoff()
+    while True:
+        try:
+            await work()
+        except Exception:
+            _log.exception("%s failed, beginning again", getattr(work, "__qualname__", work))
+        await backoff.wait()
+
+
+async def _until_done(look: Callable[[], Awaitable[None]]) -> None:
+    backoff = Backoff()
+    while True:
+        try:
+            return await look()
+        except Exception as error:  # a stop must reach the tokens, whatever it was
+            _log.warning("tokens of stopped agents are not revoked yet: %s", error)
+        await backoff.wait()
