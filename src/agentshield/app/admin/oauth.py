@@ -1,17 +1,14 @@
 """What the authorization server goes by, over the admin socket: resources, issuers, federated credentials, tokens."""
 
-import base64
-import binascii
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from agentshield.app.admin.oauth_members import bytes_in, key_of, named_agent, texts_in
 from agentshield.app.admin.request import Members, context_of, read_body, required, seconds_in, who_asks
-from agentshield.authority.model import agent_id
 from agentshield.errors import InvalidInputError
-from agentshield.identity.spiffe_id import SpiffeId
 from agentshield.oauth.errors import RegistrationNotFoundError
 from agentshield.oauth.issuers.presets import record_from_preset
 from agentshield.oauth.model import (
@@ -56,8 +53,8 @@ async def create_resource(request: Request) -> Response:
     body, context = await read_body(request, _RESOURCE), context_of(request)
     resource = Resource(
         audience=required(body, "audience"),
-        scopes=_texts(body, "scopes"),
-        server=_agent(request, body["server"]) if "server" in body else None,
+        scopes=texts_in(body, "scopes"),
+        server=named_agent(request, body["server"]) if "server" in body else None,
         token_format=_format(body.get("token_format", TokenFormat.JWT.value)),
         algorithm=body.get("algorithm", "ES256"),
         lifetime=seconds_in(body, "lifetime") or DEFAULT_TOKEN_LIFETIME,
@@ -76,12 +73,12 @@ async def list_resources(request: Request) -> Response:
 
 async def show_resource(request: Request) -> Response:
     """Give one audience."""
-    return JSONResponse(_resource_json(await context_of(request).tokens.registrations.resources.show(_key(request))))
+    return JSONResponse(_resource_json(await context_of(request).tokens.registrations.resources.show(key_of(request))))
 
 
 async def delete_resource(request: Request) -> Response:
     """Drop an audience: no more tokens are issued for it."""
-    await context_of(request).tokens.registrations.resources.delete(_key(request), by=who_asks(request))
+    await context_of(request).tokens.registrations.resources.delete(key_of(request), by=who_asks(request))
     return JSONResponse({})
 
 
@@ -92,13 +89,13 @@ async def create_issuer(request: Request) -> Response:
         required(body, "preset"),
         name=required(body, "name"),
         issuer=required(body, "issuer"),
-        audiences=_texts(body, "audiences") or frozenset({context.tokens.settings.issuer}),
+        audiences=texts_in(body, "audiences") or frozenset({context.tokens.settings.issuer}),
         created_at=context.clock(),
         created_by=who_asks(request),
         jwks_url=body.get("jwks_url"),
-        jwks=_decoded(body, "jwks"),
-        ca_pem=_decoded(body, "ca_pem"),
-        scopes=_texts(body, "scopes"),
+        jwks=bytes_in(body, "jwks"),
+        ca_pem=bytes_in(body, "ca_pem"),
+        scopes=texts_in(body, "scopes"),
     )
     await context.tokens.registrations.issuers.create(record, by=who_asks(request))
     return JSONResponse(_issuer_json(record), 201)
@@ -112,19 +109,19 @@ async def list_issuers(request: Request) -> Response:
 
 async def show_issuer(request: Request) -> Response:
     """Give one foreign issuer."""
-    return JSONResponse(_issuer_json(await context_of(request).tokens.registrations.issuers.show(_key(request))))
+    return JSONResponse(_issuer_json(await context_of(request).tokens.registrations.issuers.show(key_of(request))))
 
 
 async def delete_issuer(request: Request) -> Response:
     """Stop believing a foreign issuer."""
-    await context_of(request).tokens.registrations.issuers.delete(_key(request), by=who_asks(request))
+    await context_of(request).tokens.registrations.issuers.delete(key_of(request), by=who_asks(request))
     return JSONResponse({})
 
 
 async def test_issuer(request: Request) -> Response:
     """Walk through a sample token, claim by claim."""
     body, context = await read_body(request, {"token": str}), context_of(request)
-    record = await context.tokens.registrations.issuers.show(_key(request))
+    record = await context.tokens.registrations.issuers.show(key_of(request))
     checks = await context.tokens.federation.explain(required(body, "token").strip(), record)
     items = [
         {"claim": each.claim, "holds": each.holds, "actual": each.actual, "expected": each.expected, "note": each.note}
@@ -138,7 +135,7 @@ async def create_credential(request: Request) -> Response:
     body, context = await read_body(request, _CREDENTIAL), context_of(request)
     credential = FederatedCredential(
         name=required(body, "name"),
-        agent=_agent(request, required(body, "agent")),
+        agent=named_agent(request, required(body, "agent")),
         issuer=required(body, "issuer"),
         subject=body.get("subject"),
         claims=body.get("claims", {}),
@@ -159,24 +156,30 @@ async def list_credentials(request: Request) -> Response:
 
 async def show_credential(request: Request) -> Response:
     """Give one federated credential."""
-    record = await context_of(request).tokens.registrations.credentials.show(_key(request))
+    record = await context_of(request).tokens.registrations.credentials.show(key_of(request))
     return JSONResponse(_credential_json(record))
 
 
 async def delete_credential(request: Request) -> Response:
     """Stop taking a foreign identity for an agent."""
-    await context_of(request).tokens.registrations.credentials.delete(_key(request), by=who_asks(request))
+    await context_of(request).tokens.registrations.credentials.delete(key_of(request), by=who_asks(request))
     return JSONResponse({})
 
 
-async def revoke_token(request: Request) -> Response:
-    """Revoke a token by its jti, and whatever derives from it: done first, recorded then."""
-    body, context = await read_body(request, {"jti": str}), context_of(request)
-    jti = required(body, "jti")
+async def revoke_tokens(request: Request) -> Response:
+    """Revoke a token by its jti, or all of an agent, and whatever derives from them: done first, recorded then."""
+    body, context = await read_body(request, {"jti": str, "agent": str}), context_of(request)
+    if len(body) != 1:
+        raise InvalidInputError(f"request names {len(body)} of 'jti' and 'agent', expected one")
+    revoker, by, at = context.tokens.service.revoker, who_asks(request), context.clock()
+    if "agent" in body:
+        revoked = await revoker.agent(named_agent(request, body["agent"]), by=by, at=at)
+        return JSONResponse({"revoked": [each.jti for each in revoked]})
+    jti = body["jti"]
     if await context.tokens.store.tokens.find(jti) is None:
         hint = "its jti is in the token, and in the audit log"
         raise RegistrationNotFoundError(f"no token {jti[:64]!a} is known", hint=hint)
-    revoked = await context.tokens.service.revoker.token(jti, by=who_asks(request), at=context.clock())
+    revoked = await revoker.token(jti, by=by, at=at)
     return JSONResponse({"jti": jti, "revoked": [each.jti for each in revoked]})
 
 
@@ -194,7 +197,7 @@ ROUTES = [
     Route("/v1/federated-credentials", list_credentials),
     Route("/v1/federated-credentials/{key}", show_credential),
     Route("/v1/federated-credentials/{key}", delete_credential, methods=["DELETE"]),
-    Route("/v1/tokens/revoke", revoke_token, methods=["POST"]),
+    Route("/v1/tokens/revoke", revoke_tokens, methods=["POST"]),
 ]
 
 
@@ -237,35 +240,8 @@ def _credential_json(credential: FederatedCredential) -> dict[str, Any]:
     }
 
 
-def _key(request: Request) -> str:
-    key: str = request.path_params["key"]
-    return key
-
-
-def _agent(request: Request, named: str) -> SpiffeId:
-    if "://" in named:
-        return SpiffeId.parse(named)
-    return agent_id(context_of(request).authority.settings.trust_domain, named)
-
-
-def _texts(body: dict[str, Any], name: str) -> frozenset[str]:
-    values = body.get(name, [])
-    if not all(isinstance(value, str) for value in values):
-        raise InvalidInputError(f"member {name!r} is not a list of names")
-    return frozenset(values)
-
-
 def _format(text: str) -> TokenFormat:
     try:
         return TokenFormat(text)
     except ValueError:
         raise InvalidInputError(f"token_format is {text[:40]!a}, expected jwt or opaque") from None
-
-
-def _decoded(body: dict[str, Any], name: str) -> bytes | None:
-    if name not in body:
-        return None
-    try:
-        return base64.b64decode(body[name], validate=True)
-    except (binascii.Error, ValueError):
-        raise InvalidInputError(f"member {name!r} is not base64") from None

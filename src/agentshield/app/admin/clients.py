@@ -1,0 +1,99 @@
+"""Clients over the admin socket: what an agent may prove itself by beside its SVIDs."""
+
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from agentshield.app.admin.oauth_members import bytes_in, key_of, named_agent, texts_in
+from agentshield.app.admin.request import Members, context_of, read_body, required, seconds_in, who_asks
+from agentshield.errors import InvalidInputError
+from agentshield.oauth.metadata import client_methods
+from agentshield.oauth.model import ClientAuthMethod, ClientRegistration
+from agentshield.oauth.settings import OAuthSettings
+
+_CREATE: Members = {
+    "client_id": str,
+    "agent": str,
+    "methods": list,
+    "jwks": str,
+    "attester_jwks": str,
+}
+_SECRET: Members = {"lifetime": int, "reason": str}
+
+
+async def create_client(request: Request) -> Response:
+    """Register a client of an agent."""
+    body, context = await read_body(request, _CREATE), context_of(request)
+    registration = ClientRegistration(
+        client_id=required(body, "client_id"),
+        spiffe_id=named_agent(request, required(body, "agent")),
+        methods=_methods(texts_in(body, "methods"), context.tokens.settings),
+        jwks=bytes_in(body, "jwks"),
+        attester_jwks=bytes_in(body, "attester_jwks"),
+        created_at=context.clock(),
+        created_by=who_asks(request),
+    )
+    await context.tokens.registrations.clients.create(registration, by=who_asks(request))
+    return JSONResponse(client_json(registration), 201)
+
+
+async def list_clients(request: Request) -> Response:
+    """Give every client."""
+    records = await context_of(request).tokens.registrations.clients.list()
+    return JSONResponse({"items": [client_json(each) for each in records]})
+
+
+async def show_client(request: Request) -> Response:
+    """Give one client."""
+    return JSONResponse(client_json(await context_of(request).tokens.registrations.clients.show(key_of(request))))
+
+
+async def delete_client(request: Request) -> Response:
+    """Drop a client: it gets no more tokens under this name."""
+    await context_of(request).tokens.registrations.clients.delete(key_of(request), by=who_asks(request))
+    return JSONResponse({})
+
+
+async def issue_secret(request: Request) -> Response:
+    """Make a secret for a client that cannot do better yet; nobody sees it again."""
+    body = await read_body(request, _SECRET)
+    lifetime = seconds_in(body, "lifetime")
+    if lifetime is None:
+        raise InvalidInputError("member 'lifetime' is missing")
+    made = await context_of(request).tokens.registrations.issue_client_secret(
+        key_of(request), lifetime=lifetime, reason=required(body, "reason"), by=who_asks(request)
+    )
+    secret = {"client_id": made.client_id, "secret": made.secret, "expires_at": made.expires_at.isoformat()}
+    return JSONResponse(secret, 201, headers={"cache-control": "no-store"})
+
+
+ROUTES = [
+    Route("/v1/clients", create_client, methods=["POST"]),
+    Route("/v1/clients", list_clients),
+    Route("/v1/clients/{key:path}/secret", issue_secret, methods=["POST"]),
+    Route("/v1/clients/{key:path}", show_client),
+    Route("/v1/clients/{key:path}", delete_client, methods=["DELETE"]),
+]
+
+
+def client_json(registration: ClientRegistration) -> dict[str, Any]:
+    """Give a client, and nothing that it could be impersonated with."""
+    ends = registration.secret_expires_at
+    return {
+        "client_id": registration.client_id,
+        "agent": str(registration.spiffe_id),
+        "methods": sorted(method.value for method in registration.methods),
+        "secret_expires_at": ends.isoformat() if ends is not None else None,
+        "created_at": registration.created_at.isoformat(),
+        "created_by": registration.created_by,
+    }
+
+
+def _methods(named: frozenset[str], settings: OAuthSettings) -> frozenset[ClientAuthMethod]:
+    """Only what is served: a client that can never prove itself would be found out by its user."""
+    served = {method.value: method for method in client_methods(settings)}
+    for name in sorted(named - served.keys()):
+        raise InvalidInputError(f"method {name[:40]!a} is not served here, expected one of {', '.join(sorted(served))}")
+    return frozenset(served[name] for name in named)
