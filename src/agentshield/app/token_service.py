@@ -83,7 +83,9 @@ async def token_service(
         federation = Federation(store, IssuerFetch(settings), clock, settings)
         nonces = DpopNonces(secret=secrets.token_bytes(32), lifetime=settings.dpop_nonce_lifetime)
         authenticator = ClientAuthenticator(settings, store, directory, OwnBundle(authority), federation, nonces=nonces)
-        service = OAuthService(settings, store, directory, keys, authenticator, federation, sink, clock)
+        service = OAuthService(
+            settings, store, directory, keys, authenticator, federation, sink, clock, bundles=OwnBundle(authority)
+        )
         watch = RevocationWatch(store.tokens, clock)
         app = OAuthApp(
             service,
