@@ -1,7 +1,18 @@
 """A token brings the key that verifies it, or the address of one: it proves only that the attacker has a key."""
 
 import pytest
-from token_kinds import ACCESS_TOKEN, DPOP_PROOF, KINDS, NAMED_KEY, claims, keys_of, name_of, public_jwk
+from token_kinds import (
+    ACCESS_TOKEN,
+    DPOP_PROOF,
+    FOREIGN_TOKEN,
+    ID_JAG,
+    KINDS,
+    NAMED_KEY,
+    claims,
+    keys_of,
+    name_of,
+    public_jwk,
+)
 
 from agentshield.errors import AgentShieldError
 from agentshield.identity.access_token import (
@@ -29,6 +40,20 @@ def test_a_token_that_brings_its_key_is_refused(kind, member, tokens, tokens_of,
     brought = {"jwk": public_jwk(evil), "jku": "https://evil.test/", "x5c": [forge.x5c], "x5u": "https://evil.test/"}
     with pytest.raises(InvalidTokenError, match=member):
         kind.verify(kind.token(evil, **{member: brought[member]}), tokens)
+
+
+@pytest.mark.parametrize("kind", NAMED_KEY, ids=name_of)
+@pytest.mark.parametrize("member", ["x5t", "x5t#S256"])
+def test_a_certificate_s_thumbprint_is_read_past_where_others_sign(kind, member, tokens, tokens_of):
+    """What we sign has none, so one is a forgery; issuers that write one gain nothing by it: the kid finds the key."""
+    token = kind.token(tokens, **{member: "a" * 43})
+    if kind not in (FOREIGN_TOKEN, ID_JAG):
+        with pytest.raises(InvalidTokenError, match=member):
+            kind.verify(token, tokens)
+        return
+    assert kind.verify(token, tokens)
+    with pytest.raises(BadSignatureError):
+        kind.verify(kind.token(tokens_of(kid=tokens.kid), **{member: "a" * 43}), tokens)
 
 
 @pytest.mark.parametrize("kind", NAMED_KEY, ids=name_of)
