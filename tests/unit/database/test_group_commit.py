@@ -88,6 +88,13 @@ async def test_concurrent_writers_share_commits(notes: Database):
     assert await notes.read(numbers) == list(range(64))
 
 
+async def test_what_is_submitted_in_one_turn_of_the_loop_is_one_commit(notes: Database):
+    """With a fast disk the thread would else wake for each, and all of them pay for a commit that one would do."""
+    before = notes.commits
+    assert await asyncio.gather(*(notes.write(insert(n)) for n in range(50))) == list(range(50))
+    assert notes.commits == before + 1
+
+
 async def test_a_failing_commit_fails_every_job_in_it(notes: Database, monkeypatch: pytest.MonkeyPatch):
     """Nobody may be told "written" when the commit that carried the row broke."""
 
