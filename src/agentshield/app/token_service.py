@@ -82,7 +82,8 @@ async def token_service(
         keys = await SigningKeys.open(store.keys, state.keys, clock, settings)
         federation = Federation(store, IssuerFetch(settings), clock, settings)
         nonces = DpopNonces(secret=secrets.token_bytes(32), lifetime=settings.dpop_nonce_lifetime)
-        authenticator = ClientAuthenticator(settings, store, directory, OwnBundle(authority), federation, nonces=nonces)
+        bundles = OwnBundle(authority)
+        authenticator = ClientAuthenticator(settings, store, directory, bundles, federation, nonces=nonces)
         service = OAuthService(
             settings, store, directory, keys, authenticator, federation, sink, clock, bundles=OwnBundle(authority)
         )
