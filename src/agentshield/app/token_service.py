@@ -85,7 +85,7 @@ async def token_service(
         bundles = OwnBundle(authority)
         authenticator = ClientAuthenticator(settings, store, directory, bundles, federation, nonces=nonces)
         service = OAuthService(
-            settings, store, directory, keys, authenticator, federation, sink, clock, bundles=OwnBundle(authority)
+            settings, store, directory, keys, authenticator, federation, sink, clock, bundles=bundles
         )
         watch = RevocationWatch(store.tokens, clock)
         app = OAuthApp(
