@@ -1,4 +1,4 @@
-"""What the token service does beside answering: stopped agents lose their tokens, our authorities are published."""
+"""What the token service does beside answering: agents that stop lose tokens, authorities are published, rows go."""
 
 import asyncio
 import logging
@@ -12,11 +12,15 @@ from agentshield.audit.oauth_events import TokenRevoked
 from agentshield.authority.model import AgentStatus
 from agentshield.authority.service import AuthorityService
 from agentshield.clock import Clock
+from agentshield.errors import AgentShieldError
 from agentshield.oauth.store import TokenStore
 from agentshield.sdk.backoff import Backoff
 
 SETTLED: Final = timedelta(seconds=30)  # longer than any request that began before the agent was stopped
 _SETTLE_INTERVAL: Final = 5.0  # seconds
+
+KEPT: Final = timedelta(minutes=5)  # what has ended is kept a little longer, for clocks that differ
+_FORGET_INTERVAL: Final = 60.0  # seconds
 
 _BY: Final = "authority"
 
@@ -107,14 +111,23 @@ class PublishedAuthorities:
             self._pem = pem
 
 
+async def forget_ended(tokens: TokenStore, clock: Clock) -> None:
+    """Drop tokens and single uses that have ended, until cancelled: the tables stay as large as what is alive."""
+    while True:
+        await asyncio.sleep(_FORGET_INTERVAL)
+        await tokens.forget(before=clock() - KEPT)
+
+
 async def run_always(work: Callable[[], Awaitable[None]]) -> None:
     """Run what never ends; should it fail, say so and begin again: nobody would miss it until it was needed."""
     backoff = Backoff()
     while True:
         try:
             await work()
+        except AgentShieldError as error:
+            _log.warning("beginning again: %s", error)
         except Exception:
-            _log.exception("%s failed, beginning again", getattr(work, "__qualname__", work))
+            _log.exception("beginning again after a defect")
         await backoff.wait()
 
 

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Final
 
 from agentshield.app.oauth_directory import AuthorityDirectory
-from agentshield.app.oauth_upkeep import PublishedAuthorities, StoppedAgents, run_always
+from agentshield.app.oauth_upkeep import PublishedAuthorities, StoppedAgents, forget_ended, run_always
 from agentshield.app.state_dir import StateDir
 from agentshield.audit.log import AuditSink
 from agentshield.authority.own_svid import SvidKeeper
@@ -105,7 +105,7 @@ async def token_service(
         beside = (keeper.run, keeper.follow_bundles, stopped.follow, stopped.settle, authorities.follow)
         async with (
             OAuthServer(app, tls, listener=listener),
-            _kept_running(*beside, partial(_rotate, keys, settings, clock)),
+            _kept_running(*beside, partial(_rotate, keys, settings, clock), partial(forget_ended, store.tokens, clock)),
             aclosing(watch),  # first of all: who waits for news would hold up our end
         ):
             yield TokenService(

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from agentshield.app import oauth_upkeep
-from agentshield.app.oauth_upkeep import SETTLED, PublishedAuthorities, StoppedAgents, run_always
+from agentshield.app.oauth_upkeep import KEPT, SETTLED, PublishedAuthorities, StoppedAgents, forget_ended, run_always
 from agentshield.errors import UnavailableError
 from agentshield.identity.x509_svid import load_pem_certificates
 from agentshield.oauth.memory_store import MemoryOAuthStore
@@ -160,6 +160,20 @@ async def test_authorities_are_published_as_they_change(authority, state):
     state.ca_file.write_bytes(b"")
     await published.publish()  # nothing changed: nothing is written
     assert state.ca_file.read_bytes() == b""
+
+
+async def test_what_has_ended_is_dropped(tokens, clock, monkeypatch):
+    """The tables are as large as what is alive, not as what ever was; what is alive stays."""
+    monkeypatch.setattr(oauth_upkeep, "_FORGET_INTERVAL", 0.01)
+    forgetting = asyncio.create_task(forget_ended(tokens, clock))
+    await asyncio.sleep(0.05)
+    assert await tokens.find("l") is not None
+    clock.advance(timedelta(minutes=5) + KEPT + timedelta(seconds=1))
+    async with asyncio.timeout(5):
+        while await tokens.find("l") is not None:
+            await asyncio.sleep(0.01)
+    forgetting.cancel()
+    await asyncio.wait([forgetting])
 
 
 async def test_work_that_fails_begins_again():
