@@ -27,11 +27,13 @@ class RevocationWatch:
     async def after(self, epoch: int, *, wait: float) -> tuple[int, tuple[Revocation, ...]]:
         """Return the newest epoch and what was revoked since `epoch`, at once or within `wait` seconds.
 
+        An epoch that is yet to come is answered at once: whoever has it must learn that we were set back.
+
         Raises:
             UnavailableError: the store cannot be asked.
         """
         newest, revoked = await self._tokens.revocations_after(epoch, at=self._clock())
-        if newest > epoch or wait <= 0 or self._is_closed:
+        if newest != epoch or wait <= 0 or self._is_closed:
             return newest, revoked
         news: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting[news] = epoch

@@ -69,6 +69,13 @@ async def test_who_is_behind_is_told_at_once(tokens, watch):
     assert (len(revoked), time.monotonic() - began < 1) == (1, True)
 
 
+async def test_who_is_ahead_is_told_at_once(watch):
+    """A server set back to a backup has lost revocations: a resource server must not wait to find that out."""
+    began = time.monotonic()
+    epoch, _ = await watch.after(10_000, wait=20)
+    assert (epoch < 10_000, time.monotonic() - began < 1) == (True, True)
+
+
 async def test_nobody_waits_for_a_server_that_ends(watch):
     """`agentshield down` must not last as long as the longest question."""
     epoch, _ = await watch.after(0, wait=0)
