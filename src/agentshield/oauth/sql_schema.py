@@ -100,3 +100,17 @@ SIGNING_KEYS: Final = sa.Table(
     sa.Column("sealed_under", sa.String(16), nullable=False),
     sa.Column("sealed", sa.LargeBinary, nullable=False),
 )
+
+# One row a request of CIBA: who may come back for the answer, with which key, and how often.
+BACKCHANNEL: Final = sa.Table(
+    "oauth_backchannel",
+    metadata,
+    sa.Column("request_id", sa.String(36), primary_key=True),  # of the approval
+    sa.Column("client_id", sa.Text, nullable=False),
+    sa.Column("binding", sa.String(80), nullable=False),
+    sa.Column("notification_token", sa.Text),  # gone once it has been sent
+    sa.Column("interval", sa.Integer, nullable=False),  # seconds
+    sa.Column("polled_at", Instant),
+    sa.Column("expires_at", Instant, nullable=False),
+    sa.Index("ix_oauth_backchannel_expires_at", "expires_at"),
+)

@@ -13,9 +13,14 @@ from agentshield.database.engine import Database, open_database
 from agentshield.database.errors import UnknownSchemaError
 from agentshield.database.migrate import current_revision, migrate
 from agentshield.oauth import sql_schema as oauth
+from agentshield.policy import sql_approvals as approvals
 
 
-@pytest.mark.parametrize("metadata", [authority.metadata, oauth.metadata], ids=["authority", "oauth"])
+@pytest.mark.parametrize(
+    "metadata",
+    [authority.metadata, oauth.metadata, approvals.metadata],
+    ids=["authority", "oauth", "approvals"],
+)
 async def test_migrations_make_the_tables_the_code_declares(database: Database, metadata: MetaData):
     """A column that only the code, or only the migration, knows breaks the first upgrade in production."""
     migrate(database)
