@@ -58,6 +58,11 @@ class EventName(StrEnum):
     TOKEN_REFUSED = "token.refused"  # noqa: S105 - as above
     TOKEN_REVOKED = "token.revoked"  # noqa: S105 - as above
 
+    APPROVAL_REQUESTED = "approval.requested"
+    APPROVAL_GRANTED = "approval.granted"
+    APPROVAL_DENIED = "approval.denied"
+    APPROVAL_USED = "approval.used"
+
     CLIENT_CREATED = "client.created"
     CLIENT_UPDATED = "client.updated"
     CLIENT_DELETED = "client.deleted"

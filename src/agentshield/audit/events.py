@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import msgspec
 
+from agentshield.audit.approval_events import ApprovalAnswered, ApprovalRequested, ApprovalUsed
 from agentshield.audit.call_events import (
     CallDecided,
     PeerAuthenticated,
@@ -39,6 +40,9 @@ __all__ = [
     "MAX_EVENT_BYTES",
     "REPORTABLE",
     "AgentChanged",
+    "ApprovalAnswered",
+    "ApprovalRequested",
+    "ApprovalUsed",
     "AuditErased",
     "AuditEvent",
     "AuditLost",
@@ -106,6 +110,9 @@ _KINDS: Final[tuple[type[AuditEvent], ...]] = (
     TokenRefused,
     TokenRevoked,
     OAuthRegistrationChanged,
+    ApprovalRequested,
+    ApprovalAnswered,
+    ApprovalUsed,
     AuditRead,
     AuditErased,
     AuditLost,

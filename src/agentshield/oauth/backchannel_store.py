@@ -3,7 +3,7 @@
 What was asked, and what became of it, is the approval's; this is only what the protocol adds to it.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final, Protocol
 
@@ -13,15 +13,11 @@ SLOWER: Final = 5  # seconds more after each poll that came too soon; CIBA Core,
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BackchannelRequest:
-    """One request at the backchannel endpoint. `binding` is the key that asked, "jkt:…" or "x5t:…".
-
-    `notification_token` is what the client wants to hear when there is an answer; None: it polls.
-    """
+    """One request at the backchannel endpoint. `binding` is the key that asked, "jkt:…" or "x5t:…"."""
 
     request_id: str  # of the approval
     client_id: str
     binding: str
-    notification_token: str | None = field(default=None, repr=False)
     interval: int = POLL_INTERVAL
     polled_at: datetime | None = None
     expires_at: datetime
@@ -51,10 +47,6 @@ class BackchannelStore(Protocol):
         """Take a poll at `at`; return whether it kept to the interval. Of two at once only one does."""
         ...
 
-    async def take_notification_token(self, request_id: str) -> str | None:
-        """Return what is to be sent with the notification, to one caller only, and keep it no longer."""
-        ...
-
     async def forget(self, *, before: datetime) -> None:
         """Drop requests that ended before `before`."""
         ...
@@ -79,14 +71,6 @@ class MemoryBackchannelStore:
         request = self._requests[request_id]
         self._requests[request_id] = request.polled(at)
         return not request.is_too_soon(at)
-
-    async def take_notification_token(self, request_id: str) -> str | None:
-        """Return the token once."""
-        request = self._requests.get(request_id)
-        if request is None or request.notification_token is None:
-            return None
-        self._requests[request_id] = replace(request, notification_token=None)
-        return request.notification_token
 
     async def forget(self, *, before: datetime) -> None:
         """Drop old requests."""

@@ -1,4 +1,4 @@
-"""Requests at the backchannel endpoint in SQL. Polls and the one notification are conditional on the row as it is."""
+"""Requests at the backchannel endpoint in SQL. A poll locks its row from the look to the step."""
 
 from datetime import datetime
 from typing import Any
@@ -38,17 +38,6 @@ class SqlBackchannelStore:
 
         return await self._database.write(job)
 
-    async def take_notification_token(self, request_id: str) -> str | None:
-        """Return the token once; the row is locked from the look to the step."""
-
-        def job(connection: Connection) -> str | None:
-            request = _find(connection, request_id, is_locked=True)
-            if request is not None and request.notification_token is not None:
-                connection.execute(_step(request_id).values(notification_token=None))
-            return None if request is None else request.notification_token
-
-        return await self._database.write(job)
-
     async def forget(self, *, before: datetime) -> None:
         """Drop old requests."""
         old = delete(BACKCHANNEL).where(BACKCHANNEL.c.expires_at < before)
@@ -66,7 +55,6 @@ def _request(row: Row[Any]) -> BackchannelRequest:
         request_id=row.request_id,
         client_id=row.client_id,
         binding=row.binding,
-        notification_token=row.notification_token,
         interval=row.interval,
         polled_at=row.polled_at,
         expires_at=row.expires_at,

@@ -108,7 +108,6 @@ BACKCHANNEL: Final = sa.Table(
     sa.Column("request_id", sa.String(36), primary_key=True),  # of the approval
     sa.Column("client_id", sa.Text, nullable=False),
     sa.Column("binding", sa.String(80), nullable=False),
-    sa.Column("notification_token", sa.Text),  # gone once it has been sent
     sa.Column("interval", sa.Integer, nullable=False),  # seconds
     sa.Column("polled_at", Instant),
     sa.Column("expires_at", Instant, nullable=False),

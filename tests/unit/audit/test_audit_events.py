@@ -16,6 +16,9 @@ from agentshield.audit.canonical import MAX_SAFE_INTEGER, canonical_event, canon
 from agentshield.audit.errors import InvalidEventError
 from agentshield.audit.events import (
     AgentChanged,
+    ApprovalAnswered,
+    ApprovalRequested,
+    ApprovalUsed,
     AuditErased,
     AuditEvent,
     AuditLost,
@@ -85,6 +88,25 @@ ONE_OF_EACH: list[AuditEvent] = [
     TokenRefused(at=AT, grant="token_exchange", agent=A, error="invalid_request", rule="TX-02"),
     TokenRevoked(at=AT, by=A, agent=B, jti="j1", derived=2),
     OAuthRegistrationChanged(at=AT, noun="resource", record="https://billing.test", change="updated", by="admin"),
+    ApprovalRequested(
+        at=AT,
+        approval="r1",
+        digest="ab" * 32,
+        agent=A,
+        approver="local-admin/ann",
+        resource="api://ledger",
+        scope=("pay",),
+        reason="invoice 7",
+        expires_at=AT + timedelta(minutes=5),
+        request_id="q1",
+    ),
+    *(
+        ApprovalAnswered(
+            at=AT, approval="r1", digest="ab" * 32, agent=A, verdict=verdict, approver="local-admin/ann", method="cli"
+        )
+        for verdict in ("granted", "denied")
+    ),
+    ApprovalUsed(at=AT, approval="r1", digest="ab" * 32, agent=A, approver="local-admin/ann", request_id="q2"),
     AuditRead(at=AT, by="admin", query="agent=planner"),
     AuditErased(at=AT, by="admin", erased_id="e", erased_index=3),
     AuditLost(at=AT, count=12),

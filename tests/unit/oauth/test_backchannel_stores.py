@@ -17,7 +17,6 @@ REQUEST = BackchannelRequest(
     request_id="r1",
     client_id="planner-app",
     binding="jkt:" + "k" * 43,
-    notification_token="n" * 32,
     expires_at=NOW + 300 * SECOND,
 )
 
@@ -66,22 +65,9 @@ async def test_of_polls_at_once_one_kept_to_the_interval(store, replicas):
     assert polls.count(True) == 1
 
 
-async def test_the_notification_token_is_taken_once(store, replicas):
-    """Two answers at once must not become two notifications, and what was sent need not be kept."""
-    taken = await asyncio.gather(*(replicas[turn % 2].take_notification_token("r1") for turn in range(20)))
-    assert sorted(filter(None, taken)) == ["n" * 32]
-    assert (await store.find("r1")).notification_token is None
-    assert await store.take_notification_token("r2") is None
-
-
 async def test_forgetting_takes_what_is_over(store):
     """The table stays as large as what still matters."""
     await store.forget(before=NOW + 300 * SECOND)
     assert await store.find("r1") is not None
     await store.forget(before=NOW + 301 * SECOND)
     assert await store.find("r1") is None
-
-
-def test_a_request_does_not_show_its_token():
-    """What authenticates us to the client belongs in no log."""
-    assert "nnn" not in repr(REQUEST)

@@ -24,7 +24,6 @@ def upgrade() -> None:
         sa.Column("request_id", sa.String(36), primary_key=True),
         sa.Column("client_id", sa.Text, nullable=False),
         sa.Column("binding", sa.String(80), nullable=False),
-        sa.Column("notification_token", sa.Text),
         sa.Column("interval", sa.Integer, nullable=False),
         sa.Column("polled_at", sa.BigInteger),
         sa.Column("expires_at", sa.BigInteger, nullable=False),
