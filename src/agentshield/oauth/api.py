@@ -21,12 +21,13 @@ from agentshield.oauth.api_answer import (
     refusal,
     unavailable,
 )
+from agentshield.oauth.backchannel.parts import BackchannelResponse
 from agentshield.oauth.errors import OAuthError, OAuthErrorCode
 from agentshield.oauth.form import ClientGoneError, FormError, Receive, WatchedBody, read_form
 from agentshield.oauth.metadata import WELL_KNOWN
 from agentshield.oauth.model import Revocation
 from agentshield.oauth.requests import OAuthRequest, TokenResponse
-from agentshield.oauth.settings import OAuthSettings
+from agentshield.oauth.settings import BACKCHANNEL_PATH, OAuthSettings
 from agentshield.sdk.asgi import PEER
 
 LEASE_SECONDS: Final = 5  # how long a resource server may go on without having heard from us
@@ -43,6 +44,10 @@ class Service(Protocol):
 
     async def token(self, request: OAuthRequest) -> TokenResponse:
         """Grant a token, or raise OAuthError."""
+        ...
+
+    async def backchannel(self, request: OAuthRequest) -> BackchannelResponse:
+        """Put a question before a human, or raise OAuthError."""
         ...
 
     async def introspect(self, request: OAuthRequest) -> Mapping[str, Any]:
@@ -87,6 +92,7 @@ class OAuthApp:
         self._clock = clock
         self._posts = {
             "/oauth/token": self._token,
+            BACKCHANNEL_PATH: self._backchannel,
             "/oauth/introspect": self._introspect,
             "/oauth/revoke": self._revoke,
         }
@@ -152,9 +158,16 @@ class OAuthApp:
 
     async def _token(self, request: OAuthRequest) -> Answer:
         granted = await self._service.token(request)
-        nonce = self._nonces.issue(self._clock()) if self._settings.dpop_nonce_required else granted.dpop_nonce
-        headers = () if nonce is None else ((b"dpop-nonce", nonce.encode()),)
-        return json_answer(_token_members(granted), *headers)
+        return json_answer(_token_members(granted), *self._next_nonce(granted.dpop_nonce))
+
+    async def _backchannel(self, request: OAuthRequest) -> Answer:
+        asked = await self._service.backchannel(request)
+        members = {"auth_req_id": asked.auth_req_id, "expires_in": asked.expires_in, "interval": asked.interval}
+        return json_answer(members, *self._next_nonce())
+
+    def _next_nonce(self, given: str | None = None) -> Headers:
+        nonce = self._nonces.issue(self._clock()) if self._settings.dpop_nonce_required else given
+        return () if nonce is None else ((b"dpop-nonce", nonce.encode()),)
 
     async def _introspect(self, request: OAuthRequest) -> Answer:
         return json_answer(await self._service.introspect(request))

@@ -134,6 +134,20 @@ class DetailTypes:
             raise _refused("the subject token has an authorization detail of an unknown type")
         return tuple(each for each in inherited if self._of(each).is_for(each, audience))
 
+    def confirmed(self, details: tuple[Detail, ...], audience: str, scopes: frozenset[str]) -> tuple[Detail, ...]:
+        """Return details that were granted before, if each could be granted now.
+
+        Raises:
+            OAuthError: invalid_authorization_details.
+        """
+        for detail in details:
+            kind = self._types.get(str(detail.get("type")))
+            if kind is None or not kind.is_valid(detail):
+                raise _refused("an authorization detail is of an unknown type, or malformed")
+            if not kind.is_for(detail, audience) or not kind.is_allowed(detail, scopes):
+                raise _refused("an authorization detail asks for more than is allowed")
+        return details
+
     def _of(self, detail: Detail) -> DetailType:
         return self._types[detail["type"]]
 

@@ -53,6 +53,11 @@ def confirmation_for(client: AuthenticatedClient, at: datetime) -> Confirmation 
     return client.binding
 
 
+def key_name(confirmation: Confirmation) -> str:
+    """Return the key of a confirmation in one word: "jkt:" or "x5t:" and its thumbprint."""
+    return f"jkt:{confirmation.jkt}" if confirmation.jkt is not None else f"x5t:{confirmation.x5t_s256}"
+
+
 def end_of(issued_at: datetime, lifetime: timedelta, *limits: datetime | None) -> datetime:
     """Return the earliest end, in whole seconds and rounded down, since claims have no fractions (TX-08).
 

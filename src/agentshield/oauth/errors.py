@@ -58,16 +58,18 @@ class OAuthError(AgentShieldError):
         rule: str,
         detail: str | None = None,
         hint: str | None = None,
+        status: int | None = None,
     ) -> None:
         super().__init__(detail or description, hint=hint)
         self.error = error
         self.description = description
         self.rule = rule
+        self._status = status
 
     @property
     def status(self) -> int:
-        """The HTTP status the RFC gives this error."""
-        return _STATUS.get(self.error, 400)
+        """The HTTP status the RFC gives this error, or the endpoint's own for it."""
+        return self._status or _STATUS.get(self.error, 400)
 
 
 class AlreadyUsedError(ConflictError):

@@ -23,13 +23,7 @@ class FormError(OAuthError):
     code = "malformed_form"
 
     def __init__(self, description: str, *, status: int = 400) -> None:
-        super().__init__(OAuthErrorCode.INVALID_REQUEST, description, rule="RFC 6749 3.2")
-        self._status = status
-
-    @property
-    def status(self) -> int:
-        """The HTTP status."""
-        return self._status
+        super().__init__(OAuthErrorCode.INVALID_REQUEST, description, rule="RFC 6749 3.2", status=status)
 
 
 class ClientGoneError(Exception):

@@ -18,7 +18,7 @@ from agentshield.audit.oauth_events import TokenIssued
 from agentshield.identity.access_token import ACCESS_TOKEN_TYPE, AccessTokenClaims, Confirmation
 from agentshield.identity.jws import sign_compact
 from agentshield.identity.keys import PrivateKey
-from agentshield.oauth.entitlement import Assertion, Entitlement, confirmation_for, end_of
+from agentshield.oauth.entitlement import Assertion, Entitlement, confirmation_for, end_of, key_name
 from agentshield.oauth.errors import AlreadyUsedError, OAuthError, OAuthErrorCode, ParentRevokedError
 from agentshield.oauth.keys import NoSigningKeyError, SigningKeys
 from agentshield.oauth.model import (
@@ -97,7 +97,7 @@ class TokenIssuer:
             expires_at=expires_at,
             claims=payload,
             opaque_sha256=None if opaque is None else _digest(opaque),
-            credential=_binding(confirmation) or None,
+            credential=None if confirmation is None else key_name(confirmation),
         )
         token_type = "Bearer" if confirmation is None or confirmation.jkt is None else "DPoP"
         signed = _Signed(text=text, record=record, entitlement=entitlement, token_type=token_type)
@@ -219,12 +219,6 @@ class TokenIssuer:
 
 def _digest(token: str) -> str:
     return hashlib.sha256(token.encode()).hexdigest()
-
-
-def _binding(confirmation: Confirmation | None) -> str:
-    if confirmation is None:
-        return ""
-    return f"jkt:{confirmation.jkt}" if confirmation.jkt is not None else f"x5t:{confirmation.x5t_s256}"
 
 
 def _event(signed: _Signed, client: AuthenticatedClient, request: OAuthRequest, at: datetime) -> TokenIssued:

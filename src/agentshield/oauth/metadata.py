@@ -9,6 +9,7 @@ from agentshield.oauth.model import ClientAuthMethod
 from agentshield.oauth.settings import ATTESTATION_DRAFT, ID_JAG_DRAFT, IDENTITY_CHAINING_DRAFT, OAuthSettings
 
 TOKEN_EXCHANGE: Final = "urn:ietf:params:oauth:grant-type:token-exchange"  # noqa: S105  RFC 8693, 2.1
+CIBA: Final = "urn:openid:params:grant-type:ciba"
 JWT_BEARER: Final = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 WELL_KNOWN: Final = ("/.well-known/oauth-authorization-server", "/.well-known/openid-configuration")
 
@@ -28,8 +29,10 @@ def client_methods(settings: OAuthSettings) -> tuple[ClientAuthMethod, ...]:
     return (*_METHODS, ClientAuthMethod.ATTESTATION) if ATTESTATION_DRAFT in settings.drafts else _METHODS
 
 
-def metadata(settings: OAuthSettings, *, grant_types: frozenset[str]) -> bytes:
-    """Return the metadata document of a server that serves `grant_types`."""
+def metadata(
+    settings: OAuthSettings, *, grant_types: frozenset[str], detail_types: frozenset[str] = frozenset()
+) -> bytes:
+    """Return the metadata document of a server that serves `grant_types` and knows `detail_types` (RFC 9396, 10)."""
     methods = [method.value for method in client_methods(settings)]
     algorithms = sorted(ALGORITHMS)
     document: dict[str, Any] = {
@@ -49,6 +52,12 @@ def metadata(settings: OAuthSettings, *, grant_types: frozenset[str]) -> bytes:
         "dpop_signing_alg_values_supported": sorted(DPOP_ALGORITHMS),
         "tls_client_certificate_bound_access_tokens": True,
     }
+    if detail_types:
+        document["authorization_details_types_supported"] = sorted(detail_types)
+    if CIBA in grant_types:  # CIBA Core, 4
+        document["backchannel_authentication_endpoint"] = settings.backchannel_authentication_endpoint
+        document["backchannel_token_delivery_modes_supported"] = ["ping", "poll"]
+        document["backchannel_user_code_parameter_supported"] = False
     if ATTESTATION_DRAFT in settings.drafts:
         document["client_attestation_signing_alg_values_supported"] = algorithms
         document["client_attestation_pop_signing_alg_values_supported"] = algorithms

@@ -50,6 +50,8 @@ class ClientRegistration:
     secret_sha256: str | None = field(default=None, repr=False)
     secret_expires_at: datetime | None = None
     redirect_uris: tuple[str, ...] = ()
+    notification_endpoint: str | None = None  # where it is told of a human's answer; CIBA Core, 4
+    notification_ca_pem: bytes | None = None  # for one with a private web certificate
     created_at: datetime
     created_by: str
 

@@ -62,6 +62,14 @@ def check_client(record: ClientRegistration) -> None:
     _check_tls(record)
     for uri in record.redirect_uris:
         _check_redirect_uri(uri)
+    if record.notification_endpoint is not None:
+        parse_fetch_url(record.notification_endpoint)
+    _require(
+        record.notification_ca_pem is None or record.notification_endpoint is not None,
+        "notification_ca_pem",
+        "only with a notification_endpoint",
+    )
+    _check_ca_pem("notification_ca_pem", record.notification_ca_pem)
 
 
 def check_resource(record: Resource, settings: OAuthSettings) -> None:
@@ -142,13 +150,17 @@ def _check_key_place(record: IssuerRecord) -> None:
         _require(bool(read_keys(record.jwks, record).keys), "jwks has no key", "one for the issuer's algorithms")
     else:
         parse_fetch_url(record.jwks_url or record.issuer)
-    if record.ca_pem is None:
+    _check_ca_pem("ca_pem", record.ca_pem)
+
+
+def _check_ca_pem(name: str, ca_pem: bytes | None) -> None:
+    if ca_pem is None:
         return
     try:
-        certificates = load_pem_certificates(record.ca_pem)
+        certificates = load_pem_certificates(ca_pem)
     except InvalidSvidError as error:
-        raise InvalidInputError(f"ca_pem: {error}") from error
-    _require(bool(certificates) and all(map(_is_authority, certificates)), "ca_pem", "certificates of authorities")
+        raise InvalidInputError(f"{name}: {error}") from error
+    _require(bool(certificates) and all(map(_is_authority, certificates)), name, "certificates of authorities")
 
 
 def _is_authority(certificate: x509.Certificate) -> bool:

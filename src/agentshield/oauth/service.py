@@ -1,9 +1,9 @@
 """The authorization server without its wire: who asks, which grant, and a record of the answer before it is given."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
 from agentshield.audit.log import AuditSink
 from agentshield.audit.oauth_events import TokenRefused
@@ -11,21 +11,24 @@ from agentshield.clock import Clock
 from agentshield.errors import AgentShieldError, UnavailableError
 from agentshield.identity.bundle import BundleSource
 from agentshield.oauth.authorization_details import DetailTypes
+from agentshield.oauth.backchannel.endpoint import BackchannelEndpoint
+from agentshield.oauth.backchannel.parts import Backchannel, BackchannelResponse
 from agentshield.oauth.directory import AgentDirectory
 from agentshield.oauth.errors import AlreadyUsedError, OAuthError, OAuthErrorCode
+from agentshield.oauth.grants.ciba import Ciba
 from agentshield.oauth.grants.client_credentials import ClientCredentials
-from agentshield.oauth.grants.context import Grant, GrantContext
+from agentshield.oauth.grants.context import Grant, GrantContext, Handler
 from agentshield.oauth.grants.jwt_bearer import JwtBearer
 from agentshield.oauth.grants.token_exchange import TokenExchange
 from agentshield.oauth.introspect import Introspection
 from agentshield.oauth.issue import TokenIssuer
 from agentshield.oauth.issuers.federation import Federation
 from agentshield.oauth.keys import SigningKeys
-from agentshield.oauth.metadata import JWT_BEARER, TOKEN_EXCHANGE
+from agentshield.oauth.metadata import CIBA, JWT_BEARER, TOKEN_EXCHANGE
 from agentshield.oauth.model import AuthenticatedClient, Revocation
 from agentshield.oauth.requests import OAuthRequest, TokenResponse
 from agentshield.oauth.revoke import Revoker
-from agentshield.oauth.settings import ID_JAG_DRAFT, OAuthSettings
+from agentshield.oauth.settings import BACKCHANNEL_PATH, ID_JAG_DRAFT, OAuthSettings
 from agentshield.oauth.store import OAuthStore
 from agentshield.oauth.subject import SubjectTokens
 
@@ -40,6 +43,9 @@ _NOT_YET: Final = frozenset(
 _log: Final = logging.getLogger("agentshield.oauth.service")
 
 
+T = TypeVar("T")
+
+
 class Authenticator(Protocol):
     """Where clients are authenticated: `ClientAuthenticator`."""
 
@@ -49,7 +55,11 @@ class Authenticator(Protocol):
 
 
 class OAuthService:
-    """The authorization server. `grants` adds grant types; by `bundles`, agents' JWT-SVIDs are subject tokens too."""
+    """The authorization server.
+
+    `grants` adds grant types; by `bundles`, agents' JWT-SVIDs are subject tokens too; by `backchannel`, agents can ask
+    humans.
+    """
 
     def __init__(
         self,
@@ -65,6 +75,7 @@ class OAuthService:
         bundles: BundleSource | None = None,
         details: DetailTypes | None = None,
         grants: Mapping[str, Grant] | None = None,
+        backchannel: Backchannel | None = None,
     ) -> None:
         self._authenticator = authenticator
         self._store = store
@@ -82,6 +93,10 @@ class OAuthService:
             issuer=TokenIssuer(settings, store, keys, sink),
         )
         self._grants = built_in_grants(self.context) | dict(grants or {})
+        self._asking: BackchannelEndpoint | None = None
+        if backchannel is not None:
+            self._asking = BackchannelEndpoint(self.context, backchannel, sink)
+            self._grants[CIBA] = Ciba(self.context, backchannel, sink)
         self._introspection = Introspection(settings=settings, store=store, directory=directory, keys=keys)
         self.revoker: Final = Revoker(tokens=store.tokens, sink=sink)
 
@@ -89,6 +104,11 @@ class OAuthService:
     def grant_types(self) -> frozenset[str]:
         """What metadata says (`grant_types_supported`)."""
         return frozenset(self._grants)
+
+    @property
+    def detail_types(self) -> frozenset[str]:
+        """What metadata says (`authorization_details_types_supported`)."""
+        return self.context.details.names
 
     def jwks(self) -> bytes:
         """Return the public keys, as they are published (RFC 7517, 5)."""
@@ -100,12 +120,23 @@ class OAuthService:
         Raises:
             OAuthError: refused; temporarily_unavailable where something that is needed is away, the log included.
         """
+        return await self._answered(request, self._grant)
+
+    async def backchannel(self, request: OAuthRequest) -> BackchannelResponse:
+        """Answer a request to the backchannel endpoint (CIBA Core, 7); on record like a token.
+
+        Raises:
+            OAuthError: as `token`.
+        """
+        return await self._answered(request, self._question)
+
+    async def _answered(self, request: OAuthRequest, choose: Callable[[OAuthRequest], Handler[T]]) -> T:
         at = self._clock()
         client: AuthenticatedClient | None = None
         try:
-            grant = self._grant(request)
+            handler = choose(request)
             client = await self._authenticator.authenticate(request, at=at)
-            return await grant(request, client, at=at)
+            return await handler(request, client, at=at)
         except OAuthError as error:
             refusal = error
         except UnavailableError as error:
@@ -150,6 +181,11 @@ class OAuthService:
             )
         return grant
 
+    def _question(self, _: OAuthRequest) -> BackchannelEndpoint:
+        if self._asking is None:
+            raise OAuthError(OAuthErrorCode.UNAUTHORIZED_CLIENT, "nobody can be asked here", rule="CIBA 13")
+        return self._asking
+
     async def _refused(
         self, refusal: OAuthError, request: OAuthRequest, client: AuthenticatedClient | None, at: datetime
     ) -> None:
@@ -190,10 +226,11 @@ def _unavailable(error: Exception) -> OAuthError:
 def _event(
     refusal: OAuthError, request: OAuthRequest, client: AuthenticatedClient | None, at: datetime
 ) -> TokenRefused:
+    is_question = request.url.endswith(BACKCHANNEL_PATH)
     named = request.form.get("audience") or request.form.get("resource") or ("",)
     return TokenRefused(
         at=at,
-        grant=(request.form.get("grant_type") or ("",))[0].rpartition(":")[2],
+        grant="ciba" if is_question else (request.form.get("grant_type") or ("",))[0].rpartition(":")[2],
         agent="" if client is None else str(client.agent.spiffe_id),
         client_id=(request.form.get("client_id") or ("",))[0] if client is None else client.client_id,
         method="" if client is None else client.method.value,

@@ -17,6 +17,8 @@ ATTESTATION_DRAFT: Final = "draft-ietf-oauth-attestation-based-client-auth-11"
 #: Internet-Drafts that can be switched on, each by the number that was read: the next number may mean another thing.
 KNOWN_DRAFTS: Final = frozenset({TRANSACTION_TOKENS_DRAFT, IDENTITY_CHAINING_DRAFT, ID_JAG_DRAFT, ATTESTATION_DRAFT})
 
+BACKCHANNEL_PATH: Final = "/oauth/bc-authorize"
+
 MAX_CLOCK_SKEW: Final = timedelta(seconds=60)
 
 # Nobody may choose longer than this; the defaults stand with the settings.
@@ -121,7 +123,7 @@ class OAuthSettings:
     @property
     def backchannel_authentication_endpoint(self) -> str:
         """Where a user is asked without their browser (CIBA Core, 7)."""
-        return self.issuer + "/oauth/bc-authorize"
+        return self.issuer + BACKCHANNEL_PATH
 
 
 def _check_issuer(issuer: str) -> None:

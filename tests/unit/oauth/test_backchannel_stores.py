@@ -8,8 +8,8 @@ import pytest
 
 from agentshield.database.engine import open_database
 from agentshield.database.migrate import migrate
-from agentshield.oauth.backchannel_store import POLL_INTERVAL, BackchannelRequest, MemoryBackchannelStore
-from agentshield.oauth.sql_backchannel import SqlBackchannelStore
+from agentshield.oauth.backchannel.sql_store import SqlBackchannelStore
+from agentshield.oauth.backchannel.store import POLL_INTERVAL, BackchannelRequest, MemoryBackchannelStore
 
 NOW = datetime(2026, 11, 24, 12, 0, 0, 123456, tzinfo=UTC)
 SECOND = timedelta(seconds=1)

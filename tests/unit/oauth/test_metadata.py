@@ -9,7 +9,7 @@ from agentshield.identity.dpop import DpopNonces
 from agentshield.identity.spiffe_id import TrustDomain
 from agentshield.oauth.api import OAuthApp
 from agentshield.oauth.client_auth import authenticator
-from agentshield.oauth.metadata import WELL_KNOWN, client_methods, metadata
+from agentshield.oauth.metadata import CIBA, WELL_KNOWN, client_methods, metadata
 from agentshield.oauth.settings import (
     ATTESTATION_DRAFT,
     ID_JAG_DRAFT,
@@ -48,6 +48,18 @@ def test_every_address_in_it_is_served_below_the_issuer():
 def test_issuer_is_the_one_in_tokens_to_the_letter():
     """RFC 8414, 3.3: clients refuse any other."""
     assert document()["issuer"] == ISSUER
+
+
+def test_asking_humans_is_promised_where_it_is_served():
+    """CIBA Core, 4, and RFC 9396, 10: a client that is promised ping and gets none waits for nothing."""
+    assert not any(name.startswith("backchannel") for name in document())
+    told = json.loads(
+        metadata(settings(), grant_types=frozenset({CIBA}), detail_types=frozenset({"payment", "agent_action"}))
+    )
+    assert told["backchannel_authentication_endpoint"] == settings().backchannel_authentication_endpoint
+    assert told["backchannel_token_delivery_modes_supported"] == ["ping", "poll"]
+    assert told["backchannel_user_code_parameter_supported"] is False
+    assert told["authorization_details_types_supported"] == ["agent_action", "payment"]
 
 
 def test_grants_are_those_that_are_served():

@@ -11,6 +11,7 @@ from agentshield.identity.dpop import DpopNonces
 from agentshield.identity.spiffe_id import TrustDomain
 from agentshield.identity.verify import verify_x509_svid
 from agentshield.oauth.api import OAuthApp
+from agentshield.oauth.backchannel.parts import BackchannelResponse
 from agentshield.oauth.errors import OAuthError, OAuthErrorCode
 from agentshield.oauth.metadata import metadata
 from agentshield.oauth.model import Revocation
@@ -44,7 +45,7 @@ class Service:
             raise self.answer
         return self.answer
 
-    introspect = revoke = token
+    introspect = revoke = backchannel = token
 
     def jwks(self):
         return b'{"keys":[]}'
@@ -109,6 +110,22 @@ async def test_token_is_answered_and_never_stored():
     assert answer.headers[b"cache-control"] == b"no-store"
     assert service.asked[0].dpop == ("p1", "p2")  # that two are too many is for who checks them to say
     assert service.asked[0].url == "https://localhost:8443/oauth/token"
+
+
+async def test_a_question_is_answered_with_its_secret_and_never_stored():
+    """CIBA Core, 7.3: what fetches the token must be in no cache."""
+    service = Service(BackchannelResponse(auth_req_id="r", expires_in=300, interval=5))
+    answer = await ask(service, "/oauth/bc-authorize")
+    assert (answer.status, answer.json) == (200, {"auth_req_id": "r", "expires_in": 300, "interval": 5})
+    assert answer.headers[b"cache-control"] == b"no-store"
+    assert (await ask(service, "/oauth/bc-authorize", method="GET")).status == 405
+
+
+async def test_a_human_who_may_not_be_asked_is_403():
+    """CIBA Core, 13: here access_denied has a status of its own, and at the token endpoint it has not."""
+    denied = OAuthError(OAuthErrorCode.ACCESS_DENIED, "no", rule="r", status=403)
+    assert (await ask(Service(denied), "/oauth/bc-authorize")).status == 403
+    assert (await ask(Service(OAuthError(OAuthErrorCode.ACCESS_DENIED, "no", rule="r")), "/oauth/token")).status == 400
 
 
 async def test_address_is_ours_whatever_host_says():

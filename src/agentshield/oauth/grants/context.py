@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from agentshield.identity.act_chain import Party
 from agentshield.oauth.authorization_details import DetailTypes
@@ -15,6 +15,8 @@ from agentshield.oauth.requests import OAuthRequest, TokenResponse
 from agentshield.oauth.settings import OAuthSettings
 from agentshield.oauth.store import OAuthStore
 from agentshield.oauth.subject import AGENT_PROFILE, SubjectTokens
+
+Answer = TypeVar("Answer", covariant=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +35,18 @@ class GrantContext:
     def party_of(self, client: AuthenticatedClient) -> Party:
         """Return the client's agent as it stands in tokens: a pair of us and its SPIFFE ID (TX-09)."""
         return Party(issuer=self.settings.issuer, subject=str(client.agent.spiffe_id), profile=AGENT_PROFILE)
+
+
+class Handler(Protocol[Answer]):
+    """What a request is for, once its client is known: a `Grant`, or a question to a human."""
+
+    async def __call__(self, request: OAuthRequest, client: AuthenticatedClient, *, at: datetime) -> Answer:
+        """Answer an authenticated client.
+
+        Raises:
+            OAuthError, UnavailableError: as `Grant`.
+        """
+        ...
 
 
 class Grant(Protocol):

@@ -28,7 +28,7 @@ def require_key_bound_client(client: AuthenticatedClient) -> None:
     if client.method in _SECRETS:
         raise OAuthError(
             OAuthErrorCode.UNAUTHORIZED_CLIENT,
-            "a client with a secret cannot exchange tokens",
+            "a client with a secret cannot act for others",
             rule="TX-01",
             hint="let the agent prove itself by its SVID, or by a key of its own",
         )

@@ -15,6 +15,12 @@ class KeysUnavailableError(UnavailableError):
     code = "issuer_keys_unavailable"
 
 
+class NotDeliveredError(UnavailableError):
+    """A client could not be told that there is an answer for it."""
+
+    code = "notification_not_delivered"
+
+
 class UnknownIssuerError(AuthenticationError):
     """The token names an issuer that nobody registered here."""
 

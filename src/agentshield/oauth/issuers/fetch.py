@@ -4,16 +4,16 @@ import asyncio
 import re
 import socket
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import lru_cache
-from typing import Final
+from typing import Final, TypeVar
 
 import httpx2
 
 from agentshield.oauth.issuers.address import FetchUrl, check_address, parse_fetch_url, shown_host
-from agentshield.oauth.issuers.errors import ForbiddenAddressError, KeysUnavailableError
+from agentshield.oauth.issuers.errors import ForbiddenAddressError, KeysUnavailableError, NotDeliveredError
 from agentshield.oauth.settings import OAuthSettings
 
 MAX_DOCUMENT_BYTES: Final = 256 * 1024
@@ -21,7 +21,9 @@ FETCH_SECONDS: Final = 5.0  # all of it: name, connection, TLS, answer
 _MOST_ADDRESSES: Final = 4
 _MAX_AGE: Final = re.compile(r"(?:^|[,\s])max-age=(\d{1,9})(?:$|[,\s])", re.IGNORECASE)
 _OK: Final = 200
+_TOLD: Final = frozenset({_OK, 204})  # CIBA Core, 10.2
 
+T = TypeVar("T")
 Resolve = Callable[[str, int], Awaitable[tuple[str, ...]]]
 
 
@@ -48,11 +50,38 @@ class IssuerFetch:
             KeysUnavailableError: no answer within 5 s, another status than 200 (redirects are not followed), more than
                 256 KiB, or a compressed body.
         """
-        wanted = parse_fetch_url(url)
+        return await self._at(parse_fetch_url(url), _ask, ca_pem)
+
+    async def post(self, url: str, members: Mapping[str, str], *, bearer: str, ca_pem: bytes | None = None) -> None:
+        """Post a JSON object to `url`, showing `bearer`; by the same rules, and whatever is answered is not read.
+
+        Raises:
+            ForbiddenAddressError: the URL, or an address it leads to, is not one we post to.
+            NotDeliveredError: no answer within 5 s, or another status than 200 and 204; redirects are not followed.
+        """
+
+        async def tell(client: httpx2.AsyncClient, wanted: FetchUrl, address: str) -> None:
+            headers = {"Host": wanted.authority, "Authorization": f"Bearer {bearer}"}
+            response = await client.send(_request("POST", client, wanted, address, headers, members), stream=True)
+            await response.aclose()
+            if response.status_code not in _TOLD:
+                raise KeysUnavailableError(f"{_shown(wanted)} answered {response.status_code}, expected 204")
+
+        try:
+            await self._at(parse_fetch_url(url), tell, ca_pem)
+        except KeysUnavailableError as error:
+            raise NotDeliveredError(str(error)) from None
+
+    async def _at(
+        self,
+        wanted: FetchUrl,
+        ask: Callable[[httpx2.AsyncClient, FetchUrl, str], Awaitable[T]],
+        ca_pem: bytes | None,
+    ) -> T:
         try:
             async with asyncio.timeout(FETCH_SECONDS):
                 addresses = await self._addresses(wanted)
-                return await _first_answer(wanted, addresses, ca_pem)
+                return await _first_answer(wanted, addresses, ca_pem, ask)
         except TimeoutError:
             raise KeysUnavailableError(f"{_shown(wanted)} did not answer within {FETCH_SECONDS:.0f} s") from None
 
@@ -72,7 +101,12 @@ class IssuerFetch:
         return addresses[:_MOST_ADDRESSES]
 
 
-async def _first_answer(wanted: FetchUrl, addresses: tuple[str, ...], ca_pem: bytes | None) -> Document:
+async def _first_answer(
+    wanted: FetchUrl,
+    addresses: tuple[str, ...],
+    ca_pem: bytes | None,
+    ask: Callable[[httpx2.AsyncClient, FetchUrl, str], Awaitable[T]],
+) -> T:
     failed: Exception | None = None
     # trust_env=False: a proxy of the environment would resolve the name again, past our check.
     async with httpx2.AsyncClient(
@@ -80,7 +114,7 @@ async def _first_answer(wanted: FetchUrl, addresses: tuple[str, ...], ca_pem: by
     ) as client:
         for address in addresses:
             try:
-                return await _ask(client, wanted, address)
+                return await ask(client, wanted, address)
             except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
                 failed = error
             except httpx2.HTTPError as error:
@@ -89,18 +123,30 @@ async def _first_answer(wanted: FetchUrl, addresses: tuple[str, ...], ca_pem: by
 
 
 async def _ask(client: httpx2.AsyncClient, wanted: FetchUrl, address: str) -> Document:
-    """Connect to the address that was checked; TLS still asks for, and verifies, the name."""
-    request = client.build_request(
-        "GET",
-        f"https://{shown_host(address)}:{wanted.port}{wanted.target}",
-        headers={"Host": wanted.authority, "Accept": "application/json", "Accept-Encoding": "identity"},
-        extensions={"sni_hostname": wanted.host},
-    )
-    response = await client.send(request, stream=True)
+    headers = {"Host": wanted.authority, "Accept": "application/json", "Accept-Encoding": "identity"}
+    response = await client.send(_request("GET", client, wanted, address, headers), stream=True)
     try:
         return await _read(response, wanted)
     finally:
         await response.aclose()
+
+
+def _request(
+    method: str,
+    client: httpx2.AsyncClient,
+    wanted: FetchUrl,
+    address: str,
+    headers: Mapping[str, str],
+    members: Mapping[str, str] | None = None,
+) -> httpx2.Request:
+    """Connect to the address that was checked; TLS still asks for, and verifies, the name."""
+    return client.build_request(
+        method,
+        f"https://{shown_host(address)}:{wanted.port}{wanted.target}",
+        headers=dict(headers),
+        json=None if members is None else dict(members),
+        extensions={"sni_hostname": wanted.host},
+    )
 
 
 async def _read(response: httpx2.Response, wanted: FetchUrl) -> Document:

@@ -6,7 +6,7 @@ import pytest
 import trustme
 
 from agentshield.oauth.issuers import fetch as fetch_module
-from agentshield.oauth.issuers.errors import KeysUnavailableError
+from agentshield.oauth.issuers.errors import KeysUnavailableError, NotDeliveredError
 from agentshield.oauth.issuers.fetch import MAX_DOCUMENT_BYTES, IssuerFetch
 
 
@@ -83,3 +83,31 @@ async def test_the_environment_s_proxy_is_not_asked(foreign, settings, monkeypat
     """A proxy would resolve the name again, and our check of the address would be for nothing."""
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
     assert (await IssuerFetch(settings).get(foreign.url + "/keys", ca_pem=foreign.ca_pem)).body == foreign.jwks()
+
+
+async def test_a_notification_is_posted_with_its_token(foreign, settings):
+    """CIBA Core, 10.2: the body is read by the client, the token tells it that it is us. 200 will do, as will 204."""
+    for status in ("204 No Content", "200 OK"):
+        foreign.answers["/told"] = http_answer(b"", status=status)
+        await IssuerFetch(settings).post(foreign.url + "/told", {"auth_req_id": "r"}, bearer="t", ca_pem=foreign.ca_pem)
+    assert foreign.asked == ["/told", "/told"]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        http_answer(b"", status="302 Found", headers="Location: https://169.254.169.254/latest\r\n"),
+        http_answer(b"", status="307 Temporary Redirect", headers="Location: /elsewhere\r\n"),
+        http_answer(b"", status="500 Oops"),
+        b"nonsense\r\n\r\n",
+    ],
+)
+async def test_a_notification_goes_nowhere_else(foreign, settings, answer):
+    """A redirect would take the client's token and the id to wherever its endpoint likes (CIBA Core, 10.2)."""
+    foreign.answers["/told"] = answer
+    with pytest.raises(NotDeliveredError) as caught:
+        await IssuerFetch(settings).post(
+            foreign.url + "/told", {"auth_req_id": "secret-id"}, bearer="secret-token", ca_pem=foreign.ca_pem
+        )
+    assert foreign.asked == ["/told"]
+    assert "secret" not in str(caught.value)

@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, Update, delete, insert, select, update
 
 from agentshield.database.engine import Database
-from agentshield.oauth.backchannel_store import BackchannelRequest
+from agentshield.oauth.backchannel.store import BackchannelRequest
 from agentshield.oauth.sql_schema import BACKCHANNEL
 
 
