@@ -1,5 +1,6 @@
 """How each kind of resource of the admin API is shown in a table."""
 
+import json
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,6 +19,11 @@ def left(member: str) -> Any:
         return duration_text(left) if left.total_seconds() > 0 else "expired"
 
     return remaining
+
+
+def exactly(member: str) -> Any:
+    """Make a column source that shows a member as JSON, with nothing left out."""
+    return lambda resource: json.dumps(resource.get(member), ensure_ascii=False, sort_keys=True)
 
 
 def _now() -> datetime:
@@ -116,6 +122,56 @@ FEDERATED_CREDENTIAL = Shape(
         Column("SUBJECT", "subject"),
         Column("AUDIENCE", "audience"),
         Column("CLAIMS", "claims", only="wide"),
+    ),
+)
+
+APPROVAL = Shape(
+    "Approval",
+    "id",
+    (
+        Column("ID", "id"),
+        Column("AGENT", "agent"),
+        Column("ASKS", "approver"),
+        Column("FOR", "resource"),
+        Column("SCOPES", "context.scope"),
+        Column("DIGEST", "short_digest"),
+        Column("AGENT SAYS", "reason"),
+        Column("EXPIRES IN", left("expires_at")),
+    ),
+)
+
+EXACT_APPROVAL = Shape(
+    "Approval",
+    "id",
+    (
+        Column("ID", "id"),
+        Column("STATUS", "status"),
+        Column("AGENT", "agent"),
+        Column("ASKS", "approver"),
+        Column("ACTS FOR", exactly("subject")),
+        Column("ACTORS", exactly("actors")),
+        Column("ACTION", "action"),
+        Column("FOR", "resource"),
+        Column("CONTEXT", exactly("context")),
+        Column("DETAILS", exactly("details")),
+        Column("AGENT SAYS", "reason"),  # its own words, and not part of what is agreed to
+        Column("DIGEST", "short_digest"),
+        Column("EXPIRES IN", left("expires_at")),
+        Column("WHOLE DIGEST", "digest", only="wide"),
+        Column("ANSWERS", exactly("answers"), only="wide"),
+    ),
+)
+
+CLIENT = Shape(
+    "Client",
+    "client_id",
+    (
+        Column("CLIENT ID", "client_id"),
+        Column("AGENT", "agent"),
+        Column("METHODS", "methods"),
+        Column("SECRET EXPIRES IN", left("secret_expires_at")),
+        Column("CREATED", "created_at", only="wide"),
+        Column("BY", "created_by", only="wide"),
     ),
 )
 

@@ -25,6 +25,12 @@ DATABASE_VARIABLE = "AGENTSHIELD_DATABASE"
 @click.option("--ephemeral", is_flag=True, help="Forget everything at the end.")
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="Where node agents connect; any free port (0).")
 @click.option(
+    "--token-port",
+    type=click.IntRange(0, 65535),
+    default=0,
+    help="Of the token service, and in its issuer's name; as the last time, or any free port (0).",
+)
+@click.option(
     "--database-file",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help=f"Holds the database URL; or {DATABASE_VARIABLE}. SQLite in the state directory unless named.",
@@ -36,6 +42,7 @@ def command(
     trust_domain: str | None,
     ephemeral: bool,
     port: int,
+    token_port: int,
     database_file: Path | None,
     detach: bool,
     ready_fd: int | None,
@@ -45,10 +52,10 @@ def command(
     if detach:
         if ephemeral:
             raise click.UsageError("--ephemeral and --detach: nobody could find the state of such a process")
-        _detach(invocation, trust_domain, port, database_file)
+        _detach(invocation, trust_domain, (port, token_port), database_file)
         return
     try:
-        _run(invocation, trust_domain, port, database_file, ready_fd, is_ephemeral=ephemeral)
+        _run(invocation, trust_domain, (port, token_port), database_file, ready_fd, is_ephemeral=ephemeral)
     except Exception as error:
         _tell(ready_fd, Failure.of(error).as_json())
         raise
@@ -57,12 +64,13 @@ def command(
 def _run(
     invocation: Invocation,
     trust_domain: str | None,
-    port: int,
+    ports: tuple[int, int],
     database_file: Path | None,
     ready_fd: int | None,
     *,
     is_ephemeral: bool,
 ) -> None:
+    """Run here. `ports` are the authority's and the token service's."""
     from agentshield.app.state_dir import StateDir
     from agentshield.app.up import UpRequest, run_up
     from agentshield.identity.spiffe_id import TrustDomain
@@ -76,7 +84,8 @@ def _run(
     request = UpRequest(
         state=state,
         trust_domain=TrustDomain.parse(trust_domain or state.trust_domain() or DEFAULT_TRUST_DOMAIN),
-        port=port,
+        port=ports[0],
+        token_port=ports[1],
         database_url=_database_url(database_file),
         is_ephemeral=is_ephemeral,
     )
@@ -111,13 +120,16 @@ def show_ready(invocation: Invocation, facts: dict[str, Any], *, stop: str) -> N
     print(box(lines, title="AgentShield is up"), flush=True)
 
 
-def _detach(invocation: Invocation, trust_domain: str | None, port: int, database_file: Path | None) -> None:
+def _detach(
+    invocation: Invocation, trust_domain: str | None, ports: tuple[int, int], database_file: Path | None
+) -> None:
     """Start the same command in the background, and wait for the line that says how it went."""
     state = invocation.state_dir
     state.path.mkdir(mode=0o700, parents=True, exist_ok=True)
     reading, writing = os.pipe()
     command_line = [sys.executable, "-m", "agentshield.app.main", "up", "--state-dir", str(state.path)]
-    command_line += ["--ready-fd", str(writing), "--port", str(port)]
+    command_line += ["--ready-fd", str(writing), "--port", str(ports[0])]
+    command_line += ["--token-port", str(ports[1])]
     command_line += ["--trust-domain", trust_domain] if trust_domain else []
     command_line += ["--database-file", str(database_file)] if database_file else []
     with os.fdopen(os.open(state.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as log:

@@ -1,0 +1,76 @@
+"""`agentshield client`: what an agent may prove itself by at the token service, beside its SVIDs."""
+
+import base64
+from pathlib import Path
+
+import click
+
+from agentshield.app.admin_client import segment
+from agentshield.app.cli.shapes import CLIENT
+from agentshield.app.command import Noun
+from agentshield.app.invocation import current
+
+_FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
+
+
+@click.group(name="client", cls=Noun)
+def command() -> None:
+    """Clients of the token service; an agent's SVIDs need none, other proofs do."""
+
+
+@command.command()
+@click.argument("client_id")
+@click.option("--agent", required=True, metavar="AGENT", help="Which agent it is.")
+@click.option(
+    "--method",
+    "methods",
+    multiple=True,
+    required=True,
+    metavar="METHOD",
+    help="How it proves itself, in OAuth's words, such as private_key_jwt; repeat.",
+)
+@click.option("--jwks-file", type=_FILE, help="Its public keys (JWK Set), for private_key_jwt.")
+@click.option("--attester-jwks-file", type=_FILE, help="The public keys of who attests its instances (JWK Set).")
+def create(
+    client_id: str, agent: str, methods: tuple[str, ...], jwks_file: Path | None, attester_jwks_file: Path | None
+) -> None:
+    """Register a client of an agent. Files hold public keys only: a private one is refused."""
+    invocation = current()
+    body = {
+        "client_id": client_id,
+        "agent": agent,
+        "methods": list(methods),
+        "jwks": _encoded(jwks_file),
+        "attester_jwks": _encoded(attester_jwks_file),
+    }
+    invocation.output.show(CLIENT, invocation.admin.post("/v1/clients", body))
+
+
+@command.command(name="list")
+def list_clients() -> None:
+    """List the clients."""
+    invocation = current()
+    invocation.output.show_all(CLIENT, invocation.admin.items("/v1/clients"))
+
+
+@command.command()
+@click.argument("client_id")
+def show(client_id: str) -> None:
+    """Show one client."""
+    invocation = current()
+    invocation.output.show(CLIENT, invocation.admin.get(f"/v1/clients/{segment(client_id)}"))
+
+
+@command.command()
+@click.argument("client_id")
+def delete(client_id: str) -> None:
+    """Delete a client; its agent gets no more tokens under this name."""
+    invocation = current()
+    client = invocation.admin.get(f"/v1/clients/{segment(client_id)}")
+    invocation.confirm(f"delete client {client_id} of {client['agent']}?")
+    invocation.admin.delete(f"/v1/clients/{segment(client_id)}")
+    invocation.output.say(f"deleted {client_id}; tokens it was given last until they expire, minutes at most")
+
+
+def _encoded(path: Path | None) -> str | None:
+    return None if path is None else base64.b64encode(path.read_bytes()).decode()
