@@ -13,7 +13,9 @@ from agentshield.authority.model import AgentStatus
 from agentshield.authority.service import AuthorityService
 from agentshield.clock import Clock
 from agentshield.errors import AgentShieldError
+from agentshield.oauth.backchannel.store import BackchannelStore
 from agentshield.oauth.store import TokenStore
+from agentshield.policy.approval_store import DENIAL_HOLDS, ApprovalStore
 from agentshield.sdk.backoff import Backoff
 
 SETTLED: Final = timedelta(seconds=30)  # longer than any request that began before the agent was stopped
@@ -116,6 +118,15 @@ async def forget_ended(tokens: TokenStore, clock: Clock) -> None:
     while True:
         await asyncio.sleep(_FORGET_INTERVAL)
         await tokens.forget(before=clock() - KEPT)
+
+
+async def forget_answered(approvals: ApprovalStore, requests: BackchannelStore, clock: Clock) -> None:
+    """Drop requests for approval once neither their answer nor their denial matters any more, until cancelled."""
+    while True:
+        await asyncio.sleep(_FORGET_INTERVAL)
+        before = clock() - DENIAL_HOLDS - KEPT
+        await requests.forget(before=before)
+        await approvals.forget(before=before)
 
 
 async def run_always(work: Callable[[], Awaitable[None]]) -> None:

@@ -13,8 +13,16 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
+from agentshield.app.administrators import Administrators
+from agentshield.app.approvals import Approvals
 from agentshield.app.oauth_directory import AuthorityDirectory
-from agentshield.app.oauth_upkeep import PublishedAuthorities, StoppedAgents, forget_ended, run_always
+from agentshield.app.oauth_upkeep import (
+    PublishedAuthorities,
+    StoppedAgents,
+    forget_answered,
+    forget_ended,
+    run_always,
+)
 from agentshield.app.state_dir import StateDir
 from agentshield.audit.log import AuditSink
 from agentshield.authority.own_svid import SvidKeeper
@@ -26,6 +34,9 @@ from agentshield.identity.bundle import BundleSet, TrustBundle
 from agentshield.identity.dpop import DpopNonces
 from agentshield.identity.spiffe_id import TrustDomain
 from agentshield.oauth.api import OAuthApp
+from agentshield.oauth.backchannel.notification import Notifications
+from agentshield.oauth.backchannel.parts import Backchannel
+from agentshield.oauth.backchannel.sql_store import SqlBackchannelStore
 from agentshield.oauth.client_auth.authenticator import ClientAuthenticator
 from agentshield.oauth.issuers.federation import Federation
 from agentshield.oauth.issuers.fetch import IssuerFetch
@@ -37,6 +48,7 @@ from agentshield.oauth.server import OAuthServer, listen
 from agentshield.oauth.service import OAuthService
 from agentshield.oauth.settings import OAuthSettings
 from agentshield.oauth.sql_store import SqlOAuthStore, sql_oauth_store
+from agentshield.policy.sql_approvals import SqlApprovalStore
 from agentshield.sdk.tls import ClientCertificates, SpiffeContext
 
 HOST: Final = "localhost"  # the name on the certificate, and in the issuer
@@ -52,6 +64,7 @@ class TokenService:
     registrations: Registrations
     federation: Federation
     store: SqlOAuthStore
+    approvals: Approvals
 
 
 @asynccontextmanager
@@ -80,19 +93,35 @@ async def token_service(
         )
         store, directory = sql_oauth_store(database), AuthorityDirectory(authority)
         keys = await SigningKeys.open(store.keys, state.keys, clock, settings)
-        federation = Federation(store, IssuerFetch(settings), clock, settings)
+        fetch = IssuerFetch(settings)
+        federation = Federation(store, fetch, clock, settings)
+        backchannel = Backchannel(
+            approvals=SqlApprovalStore(database),
+            requests=SqlBackchannelStore(database),
+            humans=Administrators(settings.issuer),
+            notifications=Notifications(fetch),
+        )
         nonces = DpopNonces(secret=secrets.token_bytes(32), lifetime=settings.dpop_nonce_lifetime)
         bundles = OwnBundle(authority)
         authenticator = ClientAuthenticator(settings, store, directory, bundles, federation, nonces=nonces)
         service = OAuthService(
-            settings, store, directory, keys, authenticator, federation, sink, clock, bundles=bundles
+            settings,
+            store,
+            directory,
+            keys,
+            authenticator,
+            federation,
+            sink,
+            clock,
+            bundles=bundles,
+            backchannel=backchannel,
         )
         watch = RevocationWatch(store.tokens, clock)
         app = OAuthApp(
             service,
             watch,
             settings=settings,
-            document=metadata(settings, grant_types=service.grant_types),
+            document=metadata(settings, grant_types=service.grant_types, detail_types=service.detail_types),
             nonces=nonces,
             clock=clock,
         )
@@ -103,9 +132,14 @@ async def token_service(
         for first in (keeper.renew, stopped.look, authorities.publish):
             await first()
         beside = (keeper.run, keeper.follow_bundles, stopped.follow, stopped.settle, authorities.follow)
+        upkeep = (
+            partial(_rotate, keys, settings, clock),
+            partial(forget_ended, store.tokens, clock),
+            partial(forget_answered, backchannel.approvals, backchannel.requests, clock),
+        )
         async with (
             OAuthServer(app, tls, listener=listener),
-            _kept_running(*beside, partial(_rotate, keys, settings, clock), partial(forget_ended, store.tokens, clock)),
+            _kept_running(*beside, *upkeep),
             aclosing(watch),  # first of all: who waits for news would hold up our end
         ):
             yield TokenService(
@@ -114,6 +148,7 @@ async def token_service(
                 registrations=Registrations(settings, store, directory, sink, clock),
                 federation=federation,
                 store=store,
+                approvals=Approvals(backchannel.approvals, sink, clock, told=backchannel.notifications.answered),
             )
 
 

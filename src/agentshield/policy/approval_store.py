@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Final, Protocol
 
-from agentshield.errors import AuthorizationError, UnavailableError
+from agentshield.errors import AuthorizationError, NotFoundError, UnavailableError
 from agentshield.policy.approval import ApprovalClosedError, ApprovalRequest, ApprovalStatus
 
 MAX_PENDING: Final = 5  # of one agent: a human who is asked too often agrees to anything
@@ -24,6 +24,12 @@ class RecentlyDeniedError(AuthorizationError):
     """A human has just said no to exactly this."""
 
     code = "recently_denied"
+
+
+class ApprovalNotFoundError(NotFoundError):
+    """There is no such request, or it has been forgotten."""
+
+    code = "approval_not_found"
 
 
 class ApprovalStore(Protocol):

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from agentshield.app.admin import agents, audit, blueprints, clients, entries, nodes, oauth, policy, status
+from agentshield.app.admin import agents, approvals, audit, blueprints, clients, entries, nodes, oauth, policy, status
 from agentshield.app.admin.context import AdminContext
 from agentshield.app.admin.peer_protocol import PEER_UID, PeerProtocol
 from agentshield.app.failure import Failure
@@ -55,7 +55,7 @@ class OwnerOnly:
 
 def admin_app(context: AdminContext) -> ASGIApp:
     """Put the nouns together."""
-    nouns = (status, agents, blueprints, entries, nodes, policy, audit, oauth, clients)
+    nouns = (status, agents, blueprints, entries, nodes, policy, audit, oauth, clients, approvals)
     routes = [route for noun in nouns for route in noun.ROUTES]
     app = Starlette(
         routes=routes, exception_handlers={AgentShieldError: _failed, HTTPException: _no_such, Exception: _broken}

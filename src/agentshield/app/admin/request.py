@@ -1,6 +1,5 @@
 """Reading an admin request: who asks, and a body whose members are all known."""
 
-import pwd
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -10,6 +9,7 @@ from starlette.requests import Request
 
 from agentshield.app.admin.context import AdminContext
 from agentshield.app.admin.peer_protocol import PEER_UID
+from agentshield.app.administrators import administrator_name
 from agentshield.app.command import nearest
 from agentshield.errors import InvalidInputError
 
@@ -27,12 +27,7 @@ def context_of(request: Request) -> AdminContext:
 
 def who_asks(request: Request) -> str:
     """Name the local user who asks, for the audit log."""
-    uid = request.scope[PEER_UID]
-    try:
-        name = pwd.getpwuid(uid).pw_name
-    except KeyError:
-        name = str(uid)
-    return f"local-admin/{name}"
+    return administrator_name(request.scope[PEER_UID])
 
 
 async def read_body(request: Request, known: Members) -> dict[str, Any]:

@@ -78,3 +78,5 @@ class Notifications:
             )
         except AgentShieldError as error:
             _log.warning("the client of approval %s was not notified: %s", request_id, error)
+        except Exception as error:  # nor may a defect of ours, whose text may hold what must not be logged
+            _log.error("the client of approval %s was not notified: %s", request_id, type(error).__name__)

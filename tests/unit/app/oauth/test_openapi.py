@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from agentshield.app.admin import clients, oauth
+from agentshield.app.admin import approvals, clients, oauth
 from agentshield.identity.dpop import DpopNonces
 from agentshield.identity.spiffe_id import TrustDomain
 from agentshield.oauth.api import LONGEST_WAIT, OAuthApp
@@ -54,7 +54,7 @@ def test_admin_endpoints_are_all_described():
     """The command line is not their only client."""
     served = {
         (route.path.replace(":path", ""), method.lower())
-        for route in (*oauth.ROUTES, *clients.ROUTES)
+        for route in (*oauth.ROUTES, *clients.ROUTES, *approvals.ROUTES)
         for method in route.methods - {"HEAD"}
     }
     described = {(path, method) for path, item in ADMIN["paths"].items() for method in item if method != "parameters"}
