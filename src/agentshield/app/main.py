@@ -37,6 +37,7 @@ OPERATE = {
     "issuer": LazyCommand("issuer", "external issuers we accept: add, list, show, test, remove"),
     "federated-credential": LazyCommand("federated_credential", "which foreign identity is which agent"),
     "client": LazyCommand("client", "what agents prove themselves by beside SVIDs: create, list, show, delete"),
+    "token": LazyCommand("token", "access tokens: mint, exchange, inspect, verify, introspect, revoke"),
     "join-token": LazyCommand("join_token", "one-time admission of node agents"),
     "node": LazyCommand("node", "node agents: list, show, evict, ban, run"),
     "bundle": LazyCommand("bundle", "trust bundles: show, list, set, delete, watch"),

@@ -16,8 +16,8 @@ from agentshield.identity.jwt_claims import CLOCK_SKEW
 from agentshield.identity.keys import PrivateKey
 
 ACCESS_TOKEN_TYPE: Final = "at+jwt"  # noqa: S105  RFC 9068, 2.1
+ACCESS_TOKEN_TYPES: Final = frozenset({ACCESS_TOKEN_TYPE, "application/at+jwt"})
 
-_TYPES: Final = frozenset({ACCESS_TOKEN_TYPE, "application/at+jwt"})
 _SEAL: Final = object()
 
 
@@ -219,7 +219,7 @@ def verify_access_token(
         UnknownKeyError, BadSignatureError: not signed by a key of the issuer's.
         WrongIssuerError, WrongAudienceError, TokenExpiredError: not from there, not for us, not now.
     """
-    unverified = UnverifiedJws.parse(token, types=_TYPES)  # (1) type
+    unverified = UnverifiedJws.parse(token, types=ACCESS_TOKEN_TYPES)  # (1) type
     key = keys.find(unverified.header.kid, unverified.header.alg)  # (2) algorithm, by the key
     payload = unverified.verify(key.public_key)  # (3) signature
     return _checked(payload, token, issuer, audience, at, skew)  # (4) to (6)

@@ -112,7 +112,7 @@ class TokenVerifier:
             opened.proofs.use(proof)  # (4) this proof is new
         await opened.feed.ready()
         opened.feed.check(token.claims.jti)  # (5) not taken back, as of seconds ago
-        agent = _acting_agent(token, peer)  # (6) who calls
+        agent = acting_agent(token, peer)  # (6) who calls
         return seal_holder(agent, token.claims, presented.value)
 
     def verify_again(self, holder: TokenHolder) -> None:
@@ -215,7 +215,7 @@ def _told_apart() -> Iterator[None]:
         raise TokenUnreadableError(str(error)) from error
 
 
-def _acting_agent(token: VerifiedAccessToken, peer: VerifiedIdentity | None) -> SpiffeId:
+def acting_agent(token: VerifiedAccessToken, peer: VerifiedIdentity | None) -> SpiffeId:
     """Only the outermost actor counts (RFC 8693, 4.1); without one, the subject, which then is an agent itself.
 
     A user's name is never read as an agent's, whatever it looks like (RFC 9700, 4.15).

@@ -106,7 +106,7 @@ class TokenClient:
             form |= {
                 "grant_type": _TOKEN_EXCHANGE,
                 "subject_token": wish.subject_token,
-                "subject_token_type": _type_of(wish.subject_token),
+                "subject_token_type": subject_token_type(wish.subject_token),
                 "requested_token_type": _ACCESS_TOKEN,
             }
         return form
@@ -169,7 +169,7 @@ def _target(audience: str) -> dict[str, str]:
     return {"resource": audience} if audience.startswith("https://") else {"audience": audience}
 
 
-def _type_of(token: str) -> str:
+def subject_token_type(token: str) -> str:
     """Ours say what they are in their header, or are opaque; what another issuer calls a token is a JWT to us."""
     head, dot, _ = token.partition(".")
     if not dot:

@@ -175,6 +175,66 @@ CLIENT = Shape(
     ),
 )
 
+ACCESS_TOKEN = Shape(
+    "AccessToken",
+    "audience",
+    (
+        Column("AUDIENCE", "audience"),
+        Column("SCOPES", "scopes"),
+        Column("CLIENT", "client_id"),
+        Column("EXPIRES IN", left("expires_at")),
+        Column("BOUND TO", "bound_to"),
+        Column("FILE", "token_file"),
+        Column("ISSUER", "issuer", only="wide"),
+    ),
+)
+
+TOKEN_CLAIM = Shape(
+    "TokenClaim",
+    "claim",
+    (
+        Column("CLAIM", "claim"),
+        Column("VALUE", "value"),
+        Column("MEANING", "meaning"),
+        Column("CLAUSE", "clause"),
+    ),
+)
+
+TOKEN_INSPECTION = Shape("TokenInspection", "verified", (Column("VERIFIED", "verified"),))
+
+TOKEN_CHECK = Shape(
+    "TokenCheck",
+    "check",
+    (
+        Column("CHECK", "check"),
+        Column("RESULT", "result"),
+        Column("FOUND", "found"),
+        Column("CLAUSE", "clause"),
+    ),
+)
+
+INTROSPECTION = Shape(
+    "Introspection",
+    "active",
+    (
+        Column("ACTIVE", "active"),
+        Column("SUBJECT", "sub"),
+        Column("CLIENT", "client_id"),
+        Column("AUDIENCE", "aud"),
+        Column("SCOPE", "scope"),
+        Column("TYPE", "token_type"),
+        Column("JTI", "jti"),
+        Column("ACTORS", "act", only="wide"),
+        Column("BOUND TO", "cnf", only="wide"),
+    ),
+)
+
+TOKEN_REVOCATION = Shape(
+    "TokenRevocation",
+    "jti",
+    (Column("JTI", "jti"), Column("REVOKED", "revoked")),
+)
+
 ENTRY = Shape(
     "Entry",
     "id",

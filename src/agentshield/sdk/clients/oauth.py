@@ -26,7 +26,7 @@ SERVER_PATH: Final = "/agentshield/token-service"  # of the authorization server
 _METADATA_LIFE: Final = timedelta(minutes=5)
 _DEADLINE: Final = 10.0  # seconds for one answer, beyond what we asked it to wait
 _MOST_BYTES: Final = 4 * 1024 * 1024
-_ENDPOINTS: Final = ("token_endpoint", "jwks_uri", "introspection_endpoint")
+_ENDPOINTS: Final = ("token_endpoint", "jwks_uri", "introspection_endpoint", "revocation_endpoint")
 _OK: Final = 200
 
 
@@ -102,6 +102,14 @@ class TokenService:
     async def token(self, form: Mapping[str, str], *, dpop: str) -> ServerAnswer:
         """Ask for a token, proving the key that it is to be bound to; a refusal is an answer too."""
         return await self._post(await self._endpoint("token_endpoint"), form, {"dpop": dpop})
+
+    async def post(self, endpoint: str, form: Mapping[str, str]) -> ServerAnswer:
+        """Post a form to what the metadata calls `endpoint`; who we are, the connection's certificate says.
+
+        Raises:
+            TokenServiceUnavailableError: no usable answer; a refusal is one.
+        """
+        return await self._post(await self._endpoint(endpoint), form, {})
 
     async def token_endpoint(self) -> str:
         """Return where tokens are asked for: what a DPoP proof must name."""
