@@ -87,3 +87,13 @@ def test_an_unknown_approval_is_said_to_be_unknown(payer):
         done = payer.type(f"agentshield approve {verb}")
         assert done.code != 0
         assert "there is no approval 'x'" in done.err
+
+
+def test_a_client_says_where_it_is_told(payer):
+    """The address is the administrator's to register, and one that we would not post to is refused at once."""
+    create = "agentshield client create payer-app --agent payer --method spiffe_x509 --notification-endpoint"
+    refused = payer.type(f"{create} http://127.0.0.1/told")
+    assert refused.code != 0
+    assert "expected https" in refused.err
+    made = payer.type(f"{create} https://payer.example.test/told -o json")
+    assert made.data["notification_endpoint"] == "https://payer.example.test/told"

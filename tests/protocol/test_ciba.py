@@ -13,7 +13,7 @@ from ciba_world import (
     SECOND,
     CibaWorld,
 )
-from exchange_world import ANALYST_API, AS, BILLING_API, PLANNER, SCOPES
+from exchange_world import ANALYST_API, AS, BILLING, BILLING_API, PLANNER, SCOPES
 
 from agentshield.identity.act_chain import ActChain, Party
 from agentshield.oauth.backchannel.endpoint import secret_digest
@@ -195,6 +195,19 @@ async def test_a_yes_is_a_token_for_exactly_that(world):
     assert request.status(world.clock()) is ApprovalStatus.USED
     names = [event.name.value for event in world.recorded.events]
     assert names == ["approval.requested", "token.issued", "approval.used"]
+
+
+async def test_what_came_of_a_yes_is_passed_on_like_any_token(world):
+    """RFC 8693: the next agent acts for the same human, and can do no more than they agreed to."""
+    answer = await world.question()
+    await world.say(answer)
+    token = (await world.poll(answer)).access_token
+    onward = await world.exchange(BILLING, token, scope="read", audience=ANALYST_API)
+    claims = world.read(onward.access_token, ANALYST_API).claims
+    assert claims.subject == ANN
+    assert [actor.subject for actor in claims.act_chain.actors] == [str(BILLING), str(PLANNER)]
+    assert claims.authorization_details == ()  # those were for another place
+    assert await error_of(world.exchange(BILLING, token, scope="pay", audience=ANALYST_API)) == "invalid_scope"
 
 
 async def test_pending_until_there_is_an_answer_and_slower_for_who_hurries(world):

@@ -31,8 +31,16 @@ def command() -> None:
 )
 @click.option("--jwks-file", type=_FILE, help="Its public keys (JWK Set), for private_key_jwt.")
 @click.option("--attester-jwks-file", type=_FILE, help="The public keys of who attests its instances (JWK Set).")
+@click.option("--notification-endpoint", metavar="URL", help="Where it is told that a human has answered (CIBA ping).")
+@click.option("--notification-ca-file", type=_FILE, help="Who vouches for that, if not the system's authorities (PEM).")
 def create(
-    client_id: str, agent: str, methods: tuple[str, ...], jwks_file: Path | None, attester_jwks_file: Path | None
+    client_id: str,
+    agent: str,
+    methods: tuple[str, ...],
+    jwks_file: Path | None,
+    attester_jwks_file: Path | None,
+    notification_endpoint: str | None,
+    notification_ca_file: Path | None,
 ) -> None:
     """Register a client of an agent. Files hold public keys only: a private one is refused."""
     invocation = current()
@@ -42,6 +50,8 @@ def create(
         "methods": list(methods),
         "jwks": _encoded(jwks_file),
         "attester_jwks": _encoded(attester_jwks_file),
+        "notification_endpoint": notification_endpoint,
+        "notification_ca_pem": _encoded(notification_ca_file),
     }
     invocation.output.show(CLIENT, invocation.admin.post("/v1/clients", body))
 
