@@ -56,3 +56,13 @@ def test_issuer_keeps_its_name(pair):
     assert pair.type("agentshield down").code == 0
     assert pair.type("agentshield up --detach").code == 0
     assert pair.type("agentshield status -o json").data["token_service"] == before
+
+
+def test_the_commands_that_look_at_a_token_are_as_the_page_says(pair):
+    """Each line of the page works as typed, and after the last the token opens nothing."""
+    lines = re.findall(r"^\$ (agentshield token .*)$", PAGE, re.MULTILINE)
+    assert [line.split()[2] for line in lines] == ["mint", "inspect", "verify", "introspect", "revoke"]
+    for line in lines:
+        done = pair.type(line)
+        assert done.code == 0, f"{line}: {done.err}"
+    assert pair.type(lines[2]).code == 3

@@ -16,6 +16,7 @@ AGENTSHIELD_YES           --yes of every command
 AGENTSHIELD_NO_INPUT      --no-input of every command
 AGENTSHIELD_DATABASE      the database URL of `up`; it may hold a password, so there is no such flag
 SPIFFE_ENDPOINT_SOCKET    the Workload API that agents use; `agentshield run` sets it for its program
+AGENTSHIELD_TOKEN_SERVICE the issuer that agents ask for tokens; `agentshield run` sets it for its program
 
 A flag beats the variable, the variable beats the default."""
 

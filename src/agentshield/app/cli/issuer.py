@@ -10,8 +10,10 @@ from agentshield.app.admin_client import segment
 from agentshield.app.cli.shapes import CLAIM_CHECK, ISSUER
 from agentshield.app.command import Noun
 from agentshield.app.exit_codes import ExitCode
-from agentshield.app.invocation import current
+from agentshield.app.invocation import Invocation, current
 
+_CASES = ("good", "expired", "wrong-audience", "two-audiences", "wrong-issuer", "no-subject")
+_EXAMPLE_SIGNATURE = "the signature of an example never holds: a throwaway key made it"
 _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 
 
@@ -74,13 +76,53 @@ def show(name: str) -> None:
 @command.command()
 @click.argument("name")
 @click.option("--token-file", type=_FILE, help="A file that holds a sample token; standard input unless named.")
-def test(name: str, token_file: Path | None) -> None:
-    """Walk through each claim of a sample token; exits 3 if it would be refused."""
+@click.option(
+    "--example",
+    is_flag=False,
+    flag_value="good",
+    type=click.Choice(_CASES),
+    help="Instead: a token in the shape of the issuer's preset, made on the spot and signed with a throwaway key.",
+)
+def test(name: str, token_file: Path | None, example: str | None) -> None:
+    """Walk through each claim of a sample token; exits 3 if it would be refused.
+
+    With --example, or --example=expired and the like, no token is needed yet. Its signature cannot hold, by intent;
+    exits 3 if anything else about it would be refused.
+    """
     invocation = current()
+    if example is not None:
+        if token_file is not None:
+            raise click.UsageError("name one of --token-file and --example", click.get_current_context())
+        _test_example(invocation, name, example)
+        return
     token = token_file.read_text() if token_file is not None else sys.stdin.read()
     answer = invocation.admin.post(f"/v1/issuers/{segment(name)}/test", {"token": token.strip()})
     invocation.output.show_all(CLAIM_CHECK, answer["items"])
     if not all(check["holds"] for check in answer["items"]):
+        raise click.exceptions.Exit(ExitCode.ANSWER_IS_NO)
+
+
+def _test_example(invocation: Invocation, name: str, example: str) -> None:
+    """The issuer's own record is asked, as with a real token; federated credentials are for real subjects, so apart."""
+    from agentshield.clock import system_clock
+    from agentshield.oauth.issuers.samples import SampleCase, sample_token
+
+    record = invocation.admin.get(f"/v1/issuers/{segment(name)}")
+    token = sample_token(
+        record["preset"] or "",
+        issuer=record["issuer"],
+        audience=record["audiences"][0],
+        case=SampleCase(example),
+        at=system_clock(),
+    )
+    checks = invocation.admin.post(f"/v1/issuers/{segment(name)}/test", {"token": token})["items"]
+    shown = [check | {"note": _EXAMPLE_SIGNATURE} if check["claim"] == "signature" else check for check in checks]
+    invocation.output.show_all(CLAIM_CHECK, shown)
+    apart = ("signature", "credential ")
+    faults = [check["claim"] for check in checks if not check["holds"] and not check["claim"].startswith(apart)]
+    verdict = f"fails: {', '.join(faults)}" if faults else "every claim of the issuer's holds"
+    invocation.output.say(f"example {example!r} in the shape of {record['preset']}: {verdict}; {_EXAMPLE_SIGNATURE}")
+    if faults:
         raise click.exceptions.Exit(ExitCode.ANSWER_IS_NO)
 
 

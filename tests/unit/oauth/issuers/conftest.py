@@ -6,7 +6,6 @@ import ssl
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 import trustme
@@ -122,9 +121,3 @@ def record(foreign: ForeignIssuer, clock: FakeClock) -> IssuerRecord:
 @pytest.fixture
 def federation(store: MemoryOAuthStore, clock: FakeClock, settings: OAuthSettings) -> Federation:
     return Federation(store, IssuerFetch(settings), clock, settings)
-
-
-@pytest.fixture
-def vectors() -> dict[str, dict]:
-    directory = Path(__file__).parents[3] / "vectors" / "issuers"
-    return {path.stem: json.loads(path.read_text()) for path in sorted(directory.glob("*.json"))}
