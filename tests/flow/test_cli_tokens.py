@@ -91,6 +91,30 @@ def test_an_agent_mints_in_its_own_process_and_the_administrator_revokes(desk):
     assert served.code == 3
 
 
+def test_an_opaque_token_is_looked_up_by_whom_it_is_for(desk):
+    """Nothing is in it to read, so each command says who knows, and asks them."""
+    for line in (
+        "agentshield resource create api://agent-o --server agent-b --scope run --format opaque",
+        "agentshield blueprint create opaque --sponsor alice --scope api://agent-o=run",
+        "agentshield agent create agent-o --blueprint opaque",
+        "agentshield token mint --audience api://agent-o --scope run --out o.token --as agent-o",
+    ):
+        done = desk.type(line)
+        assert done.code == 0, done.err
+    token = (desk.home / "o.token").read_text().strip()
+    unread = desk.type("agentshield token inspect --token-file o.token")
+    assert unread.code == 2
+    assert "token introspect" in unread.err
+    served = desk.type("agentshield token verify --token-file o.token --audience api://agent-o --as agent-b -o json")
+    assert served.code == 0, served.err
+    assert served.data["items"][0]["check"] == "active"
+    assert desk.type("agentshield token verify --token-file o.token --audience api://agent-o --as agent-o").code == 3
+    typed = desk.type(f"agentshield token revoke --jti {token} --yes")
+    assert (typed.code, token in typed.err) == (2, False)
+    assert desk.type("agentshield token revoke --token-file o.token --as agent-o --yes").code == 0
+    assert desk.type("agentshield token introspect --token-file o.token --as agent-b").code == 3
+
+
 @pytest.mark.parametrize(
     ("line", "code", "said"),
     [

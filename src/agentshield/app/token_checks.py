@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, TypeVar
 
-from agentshield.errors import AgentShieldError
+from agentshield.errors import AgentShieldError, UnavailableError
 from agentshield.identity.access_token import (
     ACCESS_TOKEN_TYPES,
     AccessTokenClaims,
@@ -57,9 +57,15 @@ class TokenChecks:
         return all(each["result"] == PASSED for each in self.items)
 
     def make(self, check: str, rule: Callable[[], _T], found: Callable[[_T], str]) -> _T | None:
-        """Make one check; None if it failed."""
+        """Make one check; None if it failed.
+
+        Raises:
+            UnavailableError: it cannot be made now, which is no answer.
+        """
         try:
             value = rule()
+        except UnavailableError:
+            raise
         except AgentShieldError as error:
             self.add(check, FAILED, str(error))
             return None

@@ -47,6 +47,7 @@ _CONFIRMATIONS: Final[Mapping[str, tuple[str, str]]] = {
     "jkt": ("bound to a DPoP key, by its thumbprint", "RFC 9449, 6.1"),
     "x5t#S256": ("bound to a client certificate, by its thumbprint", "RFC 8705, 3.1"),
 }
+_UNKNOWN: Final = ("no claim that we know: it means what its issuer says", "-")
 _TIMES: Final = frozenset({"exp", "nbf", "iat", "auth_time"})
 
 
@@ -66,7 +67,13 @@ def inspect_token(token: str, *, at: datetime) -> dict[str, Any]:
     return {"verified": False, "header": header, "claims": claims, "explained": rows}
 
 
-_UNKNOWN: Final = ("no claim that we know: it means what its issuer says", "-")
+def jti_in(token: str) -> str | None:
+    """Return the name that a token gives itself, believed by nobody; None if it cannot be read, or has none."""
+    try:
+        jti = _parts_of(token)[1].get("jti")
+    except InvalidInputError:
+        return None
+    return jti if isinstance(jti, str) else None
 
 
 def _row(claim: str, value: object, meaning: str, clause: str) -> dict[str, Any]:

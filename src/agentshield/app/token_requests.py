@@ -3,6 +3,7 @@
 So tokens are bound to that certificate (RFC 8705, 3): of use on connections that show it, until the SVID is renewed.
 """
 
+import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -16,6 +17,7 @@ from agentshield.app.failure import CommandError, failed
 from agentshield.app.identity import shield_as
 from agentshield.app.invocation import Invocation
 from agentshield.app.token_checks import TokenChecks, Verifying, check_opaque, check_signed
+from agentshield.errors import UnavailableError
 from agentshield.identity.access_token import (
     ACCESS_TOKEN_TYPES,
     certificate_thumbprint,
@@ -23,7 +25,7 @@ from agentshield.identity.access_token import (
     verify_access_token,
 )
 from agentshield.identity.jwk import KeySet
-from agentshield.identity.jws import UnverifiedJws
+from agentshield.identity.jws import InvalidTokenError, UnverifiedJws
 from agentshield.identity.spiffe_id import SpiffeId
 from agentshield.sdk.clients.oauth import (
     SERVER_PATH,
@@ -158,7 +160,10 @@ class TokenDesk:
         """A token that is not bound to our key is not taken: whoever finds it could use it. Opaque ones say nothing."""
         if "." not in value:
             return
-        claims = UnverifiedJws.parse(value, types=ACCESS_TOKEN_TYPES).unverified_claims()
+        try:
+            claims = UnverifiedJws.parse(value, types=ACCESS_TOKEN_TYPES).unverified_claims()
+        except InvalidTokenError as error:
+            raise TokenServiceUnavailableError(self.service.issuer, f"its access_token is none: {error}") from error
         if claims.get("cnf") != {"x5t#S256": self._own_thumbprint}:
             raise TokenServiceUnavailableError(
                 self.service.issuer, "it gave a token that is not bound to the certificate we showed"
@@ -180,14 +185,21 @@ async def token_desk(invocation: Invocation, agent: str | None) -> AsyncIterator
     Raises:
         CommandError: no identity, or no token service.
         ConfigurationError: what the environment names is no issuer.
+        UnavailableError: it took longer than `--timeout`.
     """
-    async with AsyncExitStack() as stack:
-        issuer = issuer_of(invocation)
-        shield = await stack.enter_async_context(shield_as(invocation, agent))
-        server = SpiffeId.of(shield.spiffe_id.trust_domain, SERVER_PATH)
-        service = TokenService(issuer, shield.client_tls(expect=server), clock=shield.clock)
-        stack.push_async_callback(service.aclose)
-        yield TokenDesk(shield=shield, service=service)
+    seconds = invocation.timeout.total_seconds()
+    try:
+        async with asyncio.timeout(seconds), AsyncExitStack() as stack:
+            issuer = issuer_of(invocation)
+            shield = await stack.enter_async_context(shield_as(invocation, agent))
+            server = SpiffeId.of(shield.spiffe_id.trust_domain, SERVER_PATH)
+            service = TokenService(issuer, shield.client_tls(expect=server), clock=shield.clock)
+            stack.push_async_callback(service.aclose)
+            yield TokenDesk(shield=shield, service=service)
+    except TimeoutError as error:
+        raise UnavailableError(
+            f"no answer within {seconds:g}s", hint="agentshield status, or a longer --timeout"
+        ) from error
 
 
 def issuer_of(invocation: Invocation) -> str:

@@ -12,6 +12,8 @@ from agentshield.identity.jws import MAX_TOKEN_BYTES
 
 _MOST_BYTES: Final = MAX_TOKEN_BYTES + 2  # a line's end
 _LONGEST_NAME: Final = 200
+_DOTS: Final = 2  # of a signed token (RFC 7515, 7.1)
+_LONGEST_JTI: Final = 36  # a UUID; ours have 22 characters, our opaque tokens 43
 
 
 def read_token(file: Path) -> str:
@@ -67,13 +69,8 @@ def write_token(file: Path, token: str) -> None:
 
 
 def is_like_token(text: str) -> bool:
-    """Whether `text` may be a token: signed, or one of our opaque ones. For refusing to repeat it."""
-    return text.startswith("ey") or text.count(".") >= 2 or (len(text) >= 32 and "/" not in text)
-
-
-def is_jwt(text: str) -> bool:
-    """Whether `text` looks like a signed token."""
-    return text.startswith("ey") and text.count(".") == 2
+    """Whether `text` may be a token, signed or opaque, and so is not to be repeated. No token has a slash."""
+    return "/" not in text and (text.startswith("ey") or text.count(".") >= _DOTS or len(text) > _LONGEST_JTI)
 
 
 def _start_of(file: Path) -> bytes:

@@ -24,7 +24,7 @@ from agentshield.identity.access_token import (
 from agentshield.identity.jwk import KeySet, jwk_of
 from agentshield.identity.jws import sign_compact
 from agentshield.identity.keys import generate_private_key
-from agentshield.sdk.token_errors import TokenRevokedError
+from agentshield.sdk.token_errors import RevocationsUnknownError, TokenRevokedError
 
 NOW = datetime(2026, 11, 24, 9, 0, tzinfo=UTC)
 ISSUER, AUDIENCE = "https://localhost:8444", "api://agent-b"
@@ -128,6 +128,20 @@ def test_a_binding_says_to_whose_key(confirmation, words):
     checks = checked(token_of(confirmation=confirmation))
     assert checks.all_passed
     assert words in next(each["found"] for each in checks.items if each["check"] == "binding")
+
+
+def test_what_cannot_be_known_is_no_answer():
+    """A no that means "ask again" must not be read as a no."""
+
+    def unknown(_):
+        raise RevocationsUnknownError("not heard in time")
+
+    token = token_of()
+    verifying = Verifying(issuer=ISSUER, audience=AUDIENCE, at=NOW, not_revoked=unknown, own_thumbprint=OURS)
+    with pytest.raises(RevocationsUnknownError):
+        check_signed(
+            token, KEYS, lambda i, a: verify_access_token(token, keys=KEYS, issuer=i, audience=a, at=NOW), verifying
+        )
 
 
 def test_an_opaque_token_is_what_its_issuer_says():

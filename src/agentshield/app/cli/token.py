@@ -220,6 +220,7 @@ def revoke(token_file: Path | None, jti: str | None, agent: str | None) -> None:
             raise click.UsageError("--jti is the administrator's: without --as", click.get_current_context())
         _revoke_by_name(invocation, jti)
         return
+    from agentshield.app.token_claims import jti_in
     from agentshield.app.token_requests import token_desk
     from agentshield.app.token_text import read_token
 
@@ -232,14 +233,14 @@ def revoke(token_file: Path | None, jti: str | None, agent: str | None) -> None:
             await desk.revoke(token)
 
     asyncio.run(ask())
-    invocation.output.show(TOKEN_REVOCATION, {"jti": None, "revoked": True})
+    invocation.output.show(TOKEN_REVOCATION, {"jti": jti_in(token)})
     invocation.output.say("revoked, if it was good still; resources refuse it within seconds")
 
 
 def _revoke_by_name(invocation: Invocation, jti: str) -> None:
-    from agentshield.app.token_text import is_jwt
+    from agentshield.app.token_text import is_like_token
 
-    if is_jwt(jti):
+    if is_like_token(jti):
         raise _in_arguments(click.get_current_context())
     invocation.confirm(f"revoke token {jti} and what was exchanged out of it?")
     answer = invocation.admin.post("/v1/tokens/revoke", {"jti": jti})
