@@ -35,6 +35,13 @@ class TokenFormat(StrEnum):
     OPAQUE = "opaque"
 
 
+class SignInMethod(StrEnum):
+    """How we prove ourselves at an identity provider that signs humans in. A secret of ours is not among them."""
+
+    PRIVATE_KEY_JWT = "private_key_jwt"  # with our own signing key, which our JWKS publishes
+    NONE = "none"  # a public client there: PKCE alone
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientRegistration:
     """What a client may use beyond its SVIDs. `secret_sha256` is the one exception, and always ends."""
@@ -71,6 +78,16 @@ class Resource:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SignIn:
+    """What we are at an issuer that signs humans in for us. `name_claim` is shown to them; their subject says who."""
+
+    client_id: str
+    method: SignInMethod = SignInMethod.PRIVATE_KEY_JWT
+    scopes: frozenset[str] = frozenset({"openid"})
+    name_claim: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class IssuerRecord:
     """A foreign issuer we believe, and how far. Its algorithms, audiences and ages are ours to say, not its tokens'."""
 
@@ -87,6 +104,7 @@ class IssuerRecord:
     scopes: frozenset[str] = frozenset()  # what a token of this issuer may be exchanged for as subject
     token_types: frozenset[str | None] = frozenset({None, "JWT"})
     max_age: timedelta = timedelta(hours=24)  # of exp - iat
+    sign_in: SignIn | None = None  # None: it signs nobody in here
     version: int = 1
     created_at: datetime
     created_by: str

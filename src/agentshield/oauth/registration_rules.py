@@ -3,7 +3,6 @@
 import re
 from datetime import timedelta
 from typing import Final
-from urllib.parse import urlsplit
 
 from cryptography import x509
 
@@ -12,6 +11,7 @@ from agentshield.identity.errors import InvalidSvidError
 from agentshield.identity.jwk import KeySet
 from agentshield.identity.jws import ALGORITHMS
 from agentshield.identity.x509_svid import check_signing_profile, load_der_certificate, load_pem_certificates
+from agentshield.oauth.authorize.redirect_uris import MAX_REDIRECT_URIS, check_redirect_uri
 from agentshield.oauth.client_auth.registered_keys import ALGORITHMS as ASSERTION_ALGORITHMS
 from agentshield.oauth.issuers.address import parse_fetch_url
 from agentshield.oauth.issuers.federation import TOKEN_TYPES
@@ -23,6 +23,7 @@ from agentshield.oauth.model import (
     FederatedCredential,
     IssuerRecord,
     Resource,
+    SignIn,
 )
 from agentshield.oauth.settings import OAuthSettings
 
@@ -34,7 +35,6 @@ SECRET_METHODS: Final = frozenset({ClientAuthMethod.CLIENT_SECRET_BASIC, ClientA
 _NAME: Final = re.compile(r"[a-z0-9](?:[a-z0-9._-]{1,118}[a-z0-9])")
 _CLIENT_ID: Final = re.compile(r"[\x21-\x7e]{1,255}")  # RFC 6749, A.1, without the space
 _SCOPE: Final = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]{1,200}")  # RFC 6749, 3.3
-_LOOPBACK: Final = frozenset({"127.0.0.1", "::1"})  # RFC 8252, 7.3
 _CLUSTER_DEFAULT: Final = "kubernetes/serviceaccount"
 
 
@@ -60,8 +60,10 @@ def check_client(record: ClientRegistration) -> None:
             keys = KeySet.from_jwks(jwks, algorithms=ASSERTION_ALGORITHMS).keys
             _require(bool(keys), f"{name} has no key", f"one for {', '.join(sorted(ASSERTION_ALGORITHMS))}")
     _check_tls(record)
+    count = len(record.redirect_uris)
+    _require(count <= MAX_REDIRECT_URIS, f"client has {count} redirect_uris", f"at most {MAX_REDIRECT_URIS}")
     for uri in record.redirect_uris:
-        _check_redirect_uri(uri)
+        check_redirect_uri(uri)
     if record.notification_endpoint is not None:
         parse_fetch_url(record.notification_endpoint)
     _require(
@@ -112,6 +114,8 @@ def check_issuer(record: IssuerRecord, settings: OAuthSettings) -> None:
     _require(record.token_types <= TOKEN_TYPES and bool(record.token_types), "token_types", "types of JWT we read")
     _require(timedelta(0) < record.max_age <= MAX_FOREIGN_AGE, f"max_age is {record.max_age}", f"≤ {MAX_FOREIGN_AGE}")
     _check_text("subject_claim", record.subject_claim)
+    if record.sign_in is not None:
+        _check_sign_in(record, record.sign_in)
 
 
 def check_credential(record: FederatedCredential, issuer: IssuerRecord) -> None:
@@ -170,15 +174,16 @@ def _is_authority(certificate: x509.Certificate) -> bool:
         return False
 
 
-def _check_redirect_uri(uri: str) -> None:
-    """RFC 9700, 2.1: compared to the letter; https, or loopback for an application on the user's machine."""
-    try:
-        parts = urlsplit(uri)
-        is_good = parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in _LOOPBACK)
-        is_good = is_good and bool(parts.hostname) and "@" not in parts.netloc
-    except ValueError:
-        is_good = False
-    _require(is_good and "#" not in uri and "*" not in uri, f"redirect_uri is {uri[:120]!a}", "https, no fragment")
+def _check_sign_in(record: IssuerRecord, sign_in: SignIn) -> None:
+    """It must sign humans in, and be found where its name says (OpenID Connect Discovery, 4)."""
+    _require(record.subject_profile == "user", "sign_in at an issuer of agents", "an issuer whose subjects are users")
+    parse_fetch_url(record.issuer)
+    _check_text("sign_in client_id", sign_in.client_id)
+    for scope in sign_in.scopes:
+        _require(bool(_SCOPE.fullmatch(scope)), f"sign_in scope is {scope[:80]!a}", "a word of RFC 6749, 3.3")
+    _require("openid" in sign_in.scopes, "sign_in scopes", "openid among them (OpenID Connect Core, 3.1.2.1)")
+    if sign_in.name_claim is not None:
+        _check_text("sign_in name_claim", sign_in.name_claim)
 
 
 def _check_name(noun: str, name: str) -> None:

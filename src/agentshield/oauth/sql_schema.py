@@ -113,3 +113,13 @@ BACKCHANNEL: Final = sa.Table(
     sa.Column("expires_at", Instant, nullable=False),
     sa.Index("ix_oauth_backchannel_expires_at", "expires_at"),
 )
+
+# One row an authorization request, from PAR to the spent code. A step compares `body`.
+AUTHORIZATIONS: Final = sa.Table(
+    "oauth_authorizations",
+    metadata,
+    sa.Column("request_id", sa.String(36), primary_key=True),
+    sa.Column("expires_at", Instant, nullable=False),
+    sa.Column("body", sa.LargeBinary, nullable=False),
+    sa.Index("ix_oauth_authorizations_expires_at", "expires_at"),
+)

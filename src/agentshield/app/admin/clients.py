@@ -19,6 +19,7 @@ _CREATE: Members = {
     "methods": list,
     "jwks": str,
     "attester_jwks": str,
+    "redirect_uris": list,
     "notification_endpoint": str,
     "notification_ca_pem": str,
 }
@@ -34,6 +35,7 @@ async def create_client(request: Request) -> Response:
         methods=_methods(texts_in(body, "methods"), context.tokens.settings),
         jwks=bytes_in(body, "jwks"),
         attester_jwks=bytes_in(body, "attester_jwks"),
+        redirect_uris=tuple(sorted(texts_in(body, "redirect_uris"))),
         notification_endpoint=body.get("notification_endpoint"),
         notification_ca_pem=bytes_in(body, "notification_ca_pem"),
         created_at=context.clock(),
@@ -89,6 +91,7 @@ def client_json(registration: ClientRegistration) -> dict[str, Any]:
         "client_id": registration.client_id,
         "agent": str(registration.spiffe_id),
         "methods": sorted(method.value for method in registration.methods),
+        "redirect_uris": list(registration.redirect_uris),
         "notification_endpoint": registration.notification_endpoint,
         "secret_expires_at": ends.isoformat() if ends is not None else None,
         "created_at": registration.created_at.isoformat(),

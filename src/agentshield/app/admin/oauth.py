@@ -8,6 +8,7 @@ from starlette.routing import Route
 
 from agentshield.app.admin.oauth_members import bytes_in, key_of, named_agent, texts_in
 from agentshield.app.admin.request import Members, context_of, read_body, required, seconds_in, who_asks
+from agentshield.app.admin.sign_in import sign_in_json, sign_in_of
 from agentshield.errors import InvalidInputError
 from agentshield.oauth.errors import RegistrationNotFoundError
 from agentshield.oauth.issuers.presets import record_from_preset
@@ -36,6 +37,7 @@ _ISSUER: Members = {
     "jwks_url": str,
     "jwks": str,
     "ca_pem": str,
+    "sign_in": dict,
 }
 _CREDENTIAL: Members = {
     "name": str,
@@ -96,6 +98,7 @@ async def create_issuer(request: Request) -> Response:
         jwks=bytes_in(body, "jwks"),
         ca_pem=bytes_in(body, "ca_pem"),
         scopes=texts_in(body, "scopes"),
+        sign_in=sign_in_of(body),
     )
     await context.tokens.registrations.issuers.create(record, by=who_asks(request))
     return JSONResponse(_issuer_json(record), 201)
@@ -223,6 +226,7 @@ def _issuer_json(record: IssuerRecord) -> dict[str, Any]:
         "subject_profile": record.subject_profile,
         "scopes": sorted(record.scopes),
         "jwks_url": record.jwks_url,
+        "sign_in": sign_in_json(record.sign_in),
         "created_at": record.created_at.isoformat(),
     }
 

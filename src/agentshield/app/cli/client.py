@@ -31,6 +31,13 @@ def command() -> None:
 )
 @click.option("--jwks-file", type=_FILE, help="Its public keys (JWK Set), for private_key_jwt.")
 @click.option("--attester-jwks-file", type=_FILE, help="The public keys of who attests its instances (JWK Set).")
+@click.option(
+    "--redirect-uri",
+    "redirect_uris",
+    multiple=True,
+    metavar="URL",
+    help="Where a human's browser may be sent back to, to the letter; repeat.",
+)
 @click.option("--notification-endpoint", metavar="URL", help="Where it is told that a human has answered (CIBA ping).")
 @click.option("--notification-ca-file", type=_FILE, help="Who vouches for that, if not the system's authorities (PEM).")
 def create(
@@ -39,6 +46,7 @@ def create(
     methods: tuple[str, ...],
     jwks_file: Path | None,
     attester_jwks_file: Path | None,
+    redirect_uris: tuple[str, ...],
     notification_endpoint: str | None,
     notification_ca_file: Path | None,
 ) -> None:
@@ -50,6 +58,7 @@ def create(
         "methods": list(methods),
         "jwks": _encoded(jwks_file),
         "attester_jwks": _encoded(attester_jwks_file),
+        "redirect_uris": list(redirect_uris),
         "notification_endpoint": notification_endpoint,
         "notification_ca_pem": _encoded(notification_ca_file),
     }

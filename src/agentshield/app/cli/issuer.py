@@ -33,6 +33,16 @@ def command() -> None:
 @click.option("--jwks-url", help="Where its keys are, if its metadata does not say.")
 @click.option("--jwks-file", type=_FILE, help="Its keys, if they cannot be fetched.")
 @click.option("--ca-file", type=_FILE, help="Who vouches for its web server, if not the system's authorities (PEM).")
+@click.option("--sign-in-client-id", metavar="ID", help="Let its humans sign in here, where we are this client.")
+@click.option(
+    "--sign-in-method",
+    type=click.Choice(["private_key_jwt", "none"]),
+    default="private_key_jwt",
+    show_default=True,
+    help="How we prove ourselves there: by the key set at our /oauth/jwks, or as a public client.",
+)
+@click.option("--sign-in-scope", "sign_in_scopes", multiple=True, help="What we ask for beside openid; repeat.")
+@click.option("--sign-in-name-claim", metavar="CLAIM", help="What to call them on the page, such as name.")
 def add(
     name: str,
     preset: str,
@@ -42,9 +52,21 @@ def add(
     jwks_url: str | None,
     jwks_file: Path | None,
     ca_file: Path | None,
+    sign_in_client_id: str | None,
+    sign_in_method: str,
+    sign_in_scopes: tuple[str, ...],
+    sign_in_name_claim: str | None,
 ) -> None:
     """Accept an issuer's tokens, as far as its preset goes."""
     invocation = current()
+    if sign_in_client_id is None and (sign_in_scopes or sign_in_name_claim):
+        raise click.UsageError("--sign-in-client-id is missing", click.get_current_context())
+    sign_in = {
+        "client_id": sign_in_client_id,
+        "method": sign_in_method,
+        "scopes": list(sign_in_scopes),
+        "name_claim": sign_in_name_claim,
+    }
     body = {
         "name": name,
         "preset": preset,
@@ -54,6 +76,7 @@ def add(
         "jwks_url": jwks_url,
         "jwks": _encoded(jwks_file),
         "ca_pem": _encoded(ca_file),
+        "sign_in": None if sign_in_client_id is None else sign_in,
     }
     invocation.output.show(ISSUER, invocation.admin.post("/v1/issuers", body))
 

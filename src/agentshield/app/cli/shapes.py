@@ -97,6 +97,7 @@ ISSUER = Shape(
         Column("AUDIENCES", "audiences"),
         Column("SUBJECTS", "subject_profile"),
         Column("ALGORITHMS", "algorithms", only="wide"),
+        Column("SIGN-IN", lambda r: (r.get("sign_in") or {}).get("client_id"), only="wide"),
     ),
 )
 
@@ -170,6 +171,7 @@ CLIENT = Shape(
         Column("AGENT", "agent"),
         Column("METHODS", "methods"),
         Column("SECRET EXPIRES IN", left("secret_expires_at")),
+        Column("REDIRECT URIS", "redirect_uris", only="wide"),
         Column("CREATED", "created_at", only="wide"),
         Column("BY", "created_by", only="wide"),
     ),

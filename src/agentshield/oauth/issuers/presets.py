@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Final
 
 from agentshield.errors import InvalidInputError
-from agentshield.oauth.model import IssuerRecord
+from agentshield.oauth.model import IssuerRecord, SignIn
 
 _JWT: Final[frozenset[str | None]] = frozenset({None, "JWT"})
 _ACCESS: Final[frozenset[str | None]] = frozenset({None, "JWT", "at+jwt"})
@@ -168,6 +168,7 @@ def record_from_preset(
     jwks: bytes | None = None,
     ca_pem: bytes | None = None,
     scopes: frozenset[str] = frozenset(),
+    sign_in: SignIn | None = None,
 ) -> IssuerRecord:
     """Fill in a record for an issuer of a known kind.
 
@@ -195,6 +196,7 @@ def record_from_preset(
         scopes=scopes,
         token_types=preset.token_types,
         max_age=preset.max_age,
+        sign_in=sign_in,
         created_at=created_at,
         created_by=created_by,
     )

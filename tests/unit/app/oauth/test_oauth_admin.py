@@ -118,6 +118,17 @@ async def test_only_the_owner_registers(ask, running, noun):
     assert await running.registrations.clients.list() == ()
 
 
+async def test_where_humans_sign_in_and_come_back_to_is_shown_as_it_was_registered(ask):
+    """An administrator who cannot read it back cannot notice that it is wrong."""
+    realm = {"name": "staff", "preset": "keycloak", "issuer": IDP + "/realms/a"}
+    sign_in = {"client_id": "agentshield", "method": "none", "scopes": ["profile"], "name_claim": "name"}
+    created = await ask("POST", "/v1/issuers", realm | {"sign_in": sign_in})
+    assert created.json["sign_in"] == sign_in | {"scopes": ["openid", "profile"]}
+    uris = ["https://app.test/cb", "http://127.0.0.1/cb"]
+    client = await ask("POST", "/v1/clients", NOUNS["clients"] | {"redirect_uris": uris})
+    assert client.json["redirect_uris"] == sorted(uris)
+
+
 @pytest.mark.parametrize(
     ("noun", "changes"),
     [
@@ -130,6 +141,15 @@ async def test_only_the_owner_registers(ask, running, noun):
         ("issuers", {"preset": "mine"}),
         ("issuers", {"issuer": "http://idp.example.test"}),
         ("issuers", {"jwks": "%"}),
+        ("issuers", {"preset": "keycloak", "issuer": IDP + "/realms/a", "sign_in": {}}),
+        ("issuers", {"preset": "keycloak", "issuer": IDP + "/realms/a", "sign_in": {"client_id": 1}}),
+        ("issuers", {"preset": "keycloak", "issuer": IDP + "/realms/a", "sign_in": {"client_id": "a", "secret": "s"}}),
+        (
+            "issuers",
+            {"preset": "keycloak", "issuer": IDP + "/realms/a", "sign_in": {"client_id": "a", "method": "basic"}},
+        ),
+        ("clients", {"redirect_uris": ["http://app.test/cb"]}),
+        ("clients", {"redirect_uris": "https://app.test/cb"}),
         ("clients", {"methods": []}),
         ("clients", {"methods": ["none"]}),
         ("clients", {"methods": ["tls_client_auth"]}),

@@ -10,7 +10,7 @@ from agentshield.errors import AgentShieldError, InvalidInputError
 from agentshield.identity.keys import generate_private_key
 from agentshield.identity.spiffe_id import SpiffeId
 from agentshield.oauth.errors import RegistrationConflictError, RegistrationNotFoundError
-from agentshield.oauth.model import ClientAuthMethod, FederatedCredential, Resource
+from agentshield.oauth.model import ClientAuthMethod, FederatedCredential, Resource, SignIn
 from agentshield.oauth.registration import MAX_CREDENTIALS, MAX_SECRET_LIFETIME
 
 M = ClientAuthMethod
@@ -141,6 +141,12 @@ async def test_a_resource_that_breaks_a_rule_is_refused(world, fields):
         {"token_types": frozenset()},
         {"token_types": frozenset({"dpop+jwt"})},
         {"ca_pem": b"no certificate"},
+        {"sign_in": SignIn(client_id="as"), "subject_profile": "ai_agent"},
+        {"sign_in": SignIn(client_id="as"), "issuer": "urn:idp"},
+        {"sign_in": SignIn(client_id="")},
+        {"sign_in": SignIn(client_id="as", scopes=frozenset({"profile"}))},
+        {"sign_in": SignIn(client_id="as", scopes=frozenset({"openid", "two words"}))},
+        {"sign_in": SignIn(client_id="as", name_claim="")},
     ],
 )
 async def test_an_issuer_that_breaks_a_rule_is_refused(world, fields):
