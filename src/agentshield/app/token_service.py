@@ -16,6 +16,7 @@ from typing import Final
 from agentshield.app.administrators import Administrators
 from agentshield.app.approvals import Approvals
 from agentshield.app.oauth_directory import AuthorityDirectory
+from agentshield.app.oauth_policy import PolicyAtIssuance
 from agentshield.app.oauth_upkeep import (
     PublishedAuthorities,
     StoppedAgents,
@@ -104,6 +105,7 @@ async def token_service(
         nonces = DpopNonces(secret=secrets.token_bytes(32), lifetime=settings.dpop_nonce_lifetime)
         bundles = OwnBundle(authority)
         authenticator = ClientAuthenticator(settings, store, directory, bundles, federation, nonces=nonces)
+        policy = PolicyAtIssuance(authority)
         service = OAuthService(
             settings,
             store,
@@ -115,6 +117,7 @@ async def token_service(
             clock,
             bundles=bundles,
             backchannel=backchannel,
+            policy=policy,
         )
         watch = RevocationWatch(store.tokens, clock)
         app = OAuthApp(
@@ -131,7 +134,14 @@ async def token_service(
         authorities = PublishedAuthorities(authority, state)
         for first in (keeper.renew, stopped.look, authorities.publish):
             await first()
-        beside = (keeper.run, keeper.follow_bundles, stopped.follow, stopped.settle, authorities.follow)
+        beside = (
+            keeper.run,
+            keeper.follow_bundles,
+            stopped.follow,
+            stopped.settle,
+            authorities.follow,
+            policy.follow,
+        )
         upkeep = (
             partial(_rotate, keys, settings, clock),
             partial(forget_ended, store.tokens, clock),

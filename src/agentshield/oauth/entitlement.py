@@ -27,6 +27,7 @@ class Entitlement:
     auth_time: int | None = None
     acr: str | None = None
     issued_token_type: str | None = None
+    approvers: int = 0  # humans who agreed to exactly this
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,9 +1,10 @@
-"""The last steps of every grant: end, key, signature, record, audit; in this order, and the answer last.
+"""The last steps of every grant: end, key, policy, signature, record, audit; in this order, and the answer last.
 
 (1) It ends with the first of what it rests on: settings, resource, subject token, certificate.
 (2) It is bound to the client's key, or not issued (TX-10).
-(3) It is signed, and its single uses claimed and its record kept in one transaction, which a revoked parent refuses.
-(4) It is audited. Where that fails, nobody gets it.
+(3) Policy does not object.
+(4) It is signed, and its single uses claimed and its record kept in one transaction, which a revoked parent refuses.
+(5) It is audited. Where that fails, nobody gets it.
 """
 
 import hashlib
@@ -20,6 +21,7 @@ from agentshield.identity.jws import sign_compact
 from agentshield.identity.keys import PrivateKey
 from agentshield.oauth.entitlement import Assertion, Entitlement, confirmation_for, end_of, key_name
 from agentshield.oauth.errors import AlreadyUsedError, OAuthError, OAuthErrorCode, ParentRevokedError
+from agentshield.oauth.issuance_policy import Issuance, IssuancePolicy
 from agentshield.oauth.keys import NoSigningKeyError, SigningKeys
 from agentshield.oauth.model import (
     MAX_TOKEN_LIFETIME,
@@ -45,13 +47,21 @@ class _Signed:
 
 
 class TokenIssuer:
-    """Signs what grants decide."""
+    """Signs what grants decide. Without a `policy`, what grants decide is all there is."""
 
-    def __init__(self, settings: OAuthSettings, store: OAuthStore, keys: SigningKeys, sink: AuditSink) -> None:
+    def __init__(
+        self,
+        settings: OAuthSettings,
+        store: OAuthStore,
+        keys: SigningKeys,
+        sink: AuditSink,
+        policy: IssuancePolicy | None = None,
+    ) -> None:
         self._settings = settings
         self._store = store
         self._keys = keys
         self._sink = sink
+        self._policy = policy
 
     async def access_token(
         self,
@@ -65,8 +75,8 @@ class TokenIssuer:
         """Issue an access token for `resource`.
 
         Raises:
-            OAuthError: nothing to bind it to, no time left, a replay, a revoked parent, or no audit.
-            UnavailableError: the store or a signing key is not there.
+            OAuthError: nothing to bind it to, no time left, a policy's no, a replay, a revoked parent, or no audit.
+            UnavailableError: the store, a signing key or the policy is not there.
         """
         issued_at = at.replace(microsecond=0)
         confirmation = confirmation_for(client, at)  # (2)
@@ -77,6 +87,16 @@ class TokenIssuer:
             client.binding_ends_at,
             client.bearer_until if confirmation is None else None,
         )
+        if self._policy is not None:  # (3)
+            issuance = Issuance(
+                entitlement=entitlement,
+                client=client,
+                audience=resource.audience,
+                server=resource.server,
+                confirmation=confirmation,
+                lifetime=expires_at - issued_at,
+            )
+            await self._policy.check(issuance, at=at)
         claims = self._claims(entitlement, resource, client, confirmation, issued_at, expires_at)
         payload = claims.to_claims()
         opaque = secrets.token_urlsafe(32) if resource.token_format is TokenFormat.OPAQUE else None
@@ -119,6 +139,16 @@ class TokenIssuer:
         """
         issued_at = at.replace(microsecond=0)
         expires_at = end_of(issued_at, assertion.lifetime, entitlement.not_after)
+        if self._policy is not None:
+            issuance = Issuance(
+                entitlement=entitlement,
+                client=client,
+                audience=assertion.audience,
+                server=None,
+                confirmation=client.binding,
+                lifetime=expires_at - issued_at,
+            )
+            await self._policy.check(issuance, at=at)
         payload = dict(assertion.claims) | {"iat": int(issued_at.timestamp()), "exp": int(expires_at.timestamp())}
         key, kid = await self._signer("ES256")
         text = sign_compact(payload, key, kid=kid, typ=assertion.typ)
@@ -180,7 +210,7 @@ class TokenIssuer:
         self, signed: _Signed, client: AuthenticatedClient, request: OAuthRequest, at: datetime
     ) -> TokenResponse:
         record, entitlement = signed.record, signed.entitlement
-        try:  # (3)
+        try:  # (4)
             await self._store.tokens.issue(record, uses=(*client.uses, *entitlement.uses), at=at)
         except AlreadyUsedError as error:
             raise replayed(error) from error
@@ -188,7 +218,7 @@ class TokenIssuer:
             raise OAuthError(
                 OAuthErrorCode.INVALID_REQUEST, "the token is not valid any more", rule="TX-12", detail=str(error)
             ) from error
-        await self._audit(signed, client, request, at)  # (4)
+        await self._audit(signed, client, request, at)  # (5)
         return TokenResponse(
             access_token=signed.text,
             token_type=signed.token_type,

@@ -21,6 +21,7 @@ from agentshield.oauth.grants.context import Grant, GrantContext, Handler
 from agentshield.oauth.grants.jwt_bearer import JwtBearer
 from agentshield.oauth.grants.token_exchange import TokenExchange
 from agentshield.oauth.introspect import Introspection
+from agentshield.oauth.issuance_policy import IssuancePolicy
 from agentshield.oauth.issue import TokenIssuer
 from agentshield.oauth.issuers.federation import Federation
 from agentshield.oauth.keys import SigningKeys
@@ -58,7 +59,7 @@ class OAuthService:
     """The authorization server.
 
     `grants` adds grant types; by `bundles`, agents' JWT-SVIDs are subject tokens too; by `backchannel`, agents can ask
-    humans.
+    humans; `policy` may say no to what blueprints allow.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class OAuthService:
         details: DetailTypes | None = None,
         grants: Mapping[str, Grant] | None = None,
         backchannel: Backchannel | None = None,
+        policy: IssuancePolicy | None = None,
     ) -> None:
         self._authenticator = authenticator
         self._store = store
@@ -90,7 +92,7 @@ class OAuthService:
             federation=federation,
             subjects=SubjectTokens(settings, store.tokens, keys, federation, bundles=bundles),
             details=details or DetailTypes(),
-            issuer=TokenIssuer(settings, store, keys, sink),
+            issuer=TokenIssuer(settings, store, keys, sink, policy),
         )
         self._grants = built_in_grants(self.context) | dict(grants or {})
         self._asking: BackchannelEndpoint | None = None

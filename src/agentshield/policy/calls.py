@@ -53,7 +53,7 @@ def call_entities(caller: Party, skill: str, *, callee: Party) -> tuple[Entity, 
     """Return the facts that a call is decided by: both agents, the trust domains and groups they are in, the skill."""
     risk = callee.skills.get(skill, callee.risk)  # a skill nobody assessed is as risky as its agent
     resource = Entity(skill_uid(callee.agent_id, skill), {"agent": callee.uid, "name": skill, "risk": risk})
-    distinct = {entity.uid: entity for entity in (*_agent_entities(caller), *_agent_entities(callee), resource)}
+    distinct = {entity.uid: entity for entity in (*agent_entities(caller), *agent_entities(callee), resource)}
     return tuple(distinct.values())
 
 
@@ -68,8 +68,11 @@ def plain_context(at: datetime) -> dict[str, Value]:
     }
 
 
-def _agent_entities(agent: Party) -> tuple[Entity, ...]:
-    """Groups stand alone: an agent's trust domain is the one in its SPIFFE ID, never one that a group would lend."""
+def agent_entities(agent: Party) -> tuple[Entity, ...]:
+    """Return an agent, and all that it is in.
+
+    Groups stand alone: an agent's trust domain is the one in its SPIFFE ID, never one that a group would lend.
+    """
     domain = EntityUid("TrustDomain", agent.agent_id.removeprefix("spiffe://").partition("/")[0])
     groups = tuple(EntityUid("AgentGroup", group) for group in agent.groups)
     attributes: dict[str, Value] = {"name": agent.name, "status": agent.status, "risk": agent.risk}

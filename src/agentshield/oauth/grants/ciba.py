@@ -109,6 +109,7 @@ class Ciba:
             if text is not None
             else context.details.confirmed(action.details, resource.audience, ceiling),
             transaction=approval.request_id,
+            approvers=len(approval.votes),
             uses=(
                 SingleUse(
                     kind="approval",
