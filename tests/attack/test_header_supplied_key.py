@@ -6,8 +6,10 @@ from token_kinds import (
     DPOP_PROOF,
     FOREIGN_TOKEN,
     ID_JAG,
+    JWT_SVID,
     KINDS,
     NAMED_KEY,
+    WIT_SVID,
     claims,
     keys_of,
     name_of,
@@ -91,7 +93,7 @@ def test_the_key_a_proof_shows_is_worth_nothing_beside_another_s_token(tokens, t
 
 def test_a_token_without_a_kid_needs_a_set_of_one(tokens, tokens_of):
     """Trying key after key would let any of an issuer's keys do what one of them is for."""
-    kinds = [kind for kind in NAMED_KEY if kind.name != "jwt-svid"]  # which must name its key in any case
+    kinds = [kind for kind in NAMED_KEY if kind not in (JWT_SVID, WIT_SVID)]  # which must name its key in any case
     for kind in kinds:
         assert kind.verify(kind.token(tokens, kid=...), tokens)
         with pytest.raises(BadSignatureError):

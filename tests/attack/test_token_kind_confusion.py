@@ -6,6 +6,7 @@ The payload is that of tests/vectors/token_kinds.py: every verifier would believ
 import pytest
 from token_kinds import (
     ACCESS_TOKEN,
+    ATTESTATION_PROOF,
     CLIENT_ASSERTION,
     DPOP_PROOF,
     FOREIGN_TOKEN,
@@ -14,6 +15,8 @@ from token_kinds import (
     KINDS,
     NAMED_KEY,
     TRANSACTION_TOKEN,
+    WIT_SVID,
+    WORKLOAD_PROOF,
     claims,
     name_of,
 )
@@ -22,14 +25,12 @@ from agentshield.errors import AuthenticationError
 from agentshield.identity.dpop import InvalidDpopProofError
 from agentshield.identity.jws import InvalidTokenError
 
+TYPED = [ACCESS_TOKEN, ID_JAG, TRANSACTION_TOKEN, WIT_SVID, DPOP_PROOF, ATTESTATION_PROOF, WORKLOAD_PROOF]
 # JWT-SVIDs and many issuers' tokens have no type of their own, and older clients' assertions have none either: whose
 # key signed and whom it is for keep those three apart (standards of each; see the tests at the end).
 UNTYPED = [CLIENT_ASSERTION, FOREIGN_TOKEN, JWT_SVID]
 TYPES_OF_OTHERS = [
-    "wit+jwt",
-    "wpt+jwt",
     "oauth-client-attestation+jwt",
-    "oauth-client-attestation-pop+jwt",
     "txn-authz-challenge+jwt",
     "secevent+jwt",
     "token-introspection+jwt",
@@ -65,7 +66,7 @@ def test_types_that_we_do_not_make_are_refused_by_all(kind, typ, tokens):
         kind.verify(kind.token(tokens, typ=typ), tokens)
 
 
-@pytest.mark.parametrize("kind", [ACCESS_TOKEN, ID_JAG, TRANSACTION_TOKEN, DPOP_PROOF], ids=name_of)
+@pytest.mark.parametrize("kind", TYPED, ids=name_of)
 def test_a_kind_that_has_a_type_must_show_it(kind, tokens):
     """A token without a type could be of any kind."""
     header = {name: value for name, value in kind.header(tokens).items() if name != "typ"}
@@ -73,7 +74,7 @@ def test_a_kind_that_has_a_type_must_show_it(kind, tokens):
         kind.verify(tokens.token(claims(), header=header), tokens)
 
 
-@pytest.mark.parametrize("kind", [ACCESS_TOKEN, ID_JAG, TRANSACTION_TOKEN, DPOP_PROOF], ids=name_of)
+@pytest.mark.parametrize("kind", TYPED, ids=name_of)
 @pytest.mark.parametrize("spoil", [str.upper, lambda typ: typ + " ", lambda typ: " " + typ, lambda typ: typ + ";v=1"])
 def test_a_type_is_compared_by_character(kind, spoil, tokens):
     """A type that is nearly right is another's mistake or a probe, never ours."""
@@ -84,7 +85,7 @@ def test_a_type_is_compared_by_character(kind, spoil, tokens):
 def test_an_access_token_may_spell_its_type_in_full(tokens):
     """RFC 9068, 4: with and without `application/`, and no other kind may."""
     assert ACCESS_TOKEN.verify(ACCESS_TOKEN.token(tokens, typ="application/at+jwt"), tokens)
-    for kind in (ID_JAG, TRANSACTION_TOKEN, DPOP_PROOF):
+    for kind in (each for each in TYPED if each is not ACCESS_TOKEN):
         with pytest.raises((InvalidTokenError, InvalidDpopProofError)):
             kind.verify(kind.token(tokens, typ=f"application/{kind.typ}"), tokens)
 

@@ -56,6 +56,16 @@ class JwtAuthority:
     tainted: bool = False
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WitAuthority:
+    """A public key that may sign WIT-SVIDs, by its `kid`. A type of its own: it is never taken for a JWT authority."""
+
+    key_id: str
+    public_key: PublicKey
+    expires_at: datetime | None = None
+    tainted: bool = False
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrustBundle:
     """What we trust for one trust domain. No authorities at all means that none of its SVIDs is valid any more.
@@ -67,13 +77,15 @@ class TrustBundle:
     trust_domain: TrustDomain
     x509_authorities: tuple[X509Authority, ...] = ()
     jwt_authorities: tuple[JwtAuthority, ...] = ()
+    wit_authorities: tuple[WitAuthority, ...] = ()
     sequence: int | None = None
     refresh_hint: timedelta | None = None
 
     def __post_init__(self) -> None:
         for authority in self.x509_authorities:
             _check_x509_authority(authority, self.trust_domain)
-        if len({authority.key_id for authority in self.jwt_authorities}) != len(self.jwt_authorities):
+        named = [each.key_id for each in self.jwt_authorities] + [each.key_id for each in self.wit_authorities]
+        if len(set(named)) != len(named):  # WIT-SVID 6.1: nor may a JWT and a WIT authority share one
             raise InvalidBundleError(f"bundle of {self.trust_domain} has one key id twice")
 
     @classmethod
@@ -124,11 +136,22 @@ class TrustBundle:
         return cls(
             trust_domain=trust_domain,
             jwt_authorities=tuple(
-                _jwt_authority(jwk)
+                JwtAuthority(key_id=jwk["kid"], public_key=_token_key(jwk))
                 for jwk in _keys_of(members)
-                if jwk.get("use") in ("jwt-svid", None) and _is_usable_jwt_jwk(jwk)
+                if jwk.get("use") in ("jwt-svid", None) and _is_usable_token_jwk(jwk)
             ),
         )
+
+    @classmethod
+    def from_wit_jwks(cls, trust_domain: TrustDomain, data: bytes) -> Self:
+        """Read a JWK Set as the Workload API sends WIT bundles; only keys that say they are WIT ones count.
+
+        Raises:
+            InvalidBundleError: not such a document.
+        """
+        _check_size(data, "JWK Set", MAX_BUNDLE_BYTES)
+        members = parse_json_object(data, what="JWK Set", error=InvalidBundleError)
+        return cls(trust_domain=trust_domain, wit_authorities=_wit_authorities(_keys_of(members)))
 
     @classmethod
     def _from_members(cls, trust_domain: TrustDomain, members: Mapping[str, Any]) -> Self:
@@ -141,8 +164,11 @@ class TrustBundle:
                 _x509_authority(jwk) for jwk in keys if jwk.get("use") == "x509-svid" and _is_usable_x509_jwk(jwk)
             ),
             jwt_authorities=tuple(
-                _jwt_authority(jwk) for jwk in keys if jwk.get("use") == "jwt-svid" and _is_usable_jwt_jwk(jwk)
+                JwtAuthority(key_id=jwk["kid"], public_key=_token_key(jwk))
+                for jwk in keys
+                if jwk.get("use") == "jwt-svid" and _is_usable_token_jwk(jwk)
             ),
+            wit_authorities=_wit_authorities(keys),
             sequence=_counter(members, "spiffe_sequence"),
             refresh_hint=None if hint is None else timedelta(seconds=min(hint, 10**9)),
         )
@@ -150,7 +176,11 @@ class TrustBundle:
     def to_json(self) -> bytes:
         """Write the SPIFFE bundle format."""
         members: dict[str, Any] = {
-            "keys": [*map(_x509_jwk, self.x509_authorities), *map(_jwt_jwk, self.jwt_authorities)]
+            "keys": [
+                *map(_x509_jwk, self.x509_authorities),
+                *map(_token_jwk, self.jwt_authorities),
+                *map(_token_jwk, self.wit_authorities),
+            ]
         }
         if self.sequence is not None:
             members["spiffe_sequence"] = self.sequence
@@ -160,7 +190,11 @@ class TrustBundle:
 
     def jwks(self) -> bytes:
         """Write the JWT authorities alone as a JWK Set (Workload API 6.2.2)."""
-        return json.dumps({"keys": [_jwt_jwk(authority) for authority in self.jwt_authorities]}).encode()
+        return json.dumps({"keys": [_token_jwk(authority) for authority in self.jwt_authorities]}).encode()
+
+    def wit_jwks(self) -> bytes:
+        """Write the WIT authorities alone as a JWK Set (Workload API, FetchWITBundles)."""
+        return json.dumps({"keys": [_token_jwk(authority) for authority in self.wit_authorities]}).encode()
 
     def x509_der(self) -> bytes:
         """Write the X.509 authorities alone as concatenated DER (Workload API 5.2.2)."""
@@ -173,6 +207,10 @@ class TrustBundle:
     def find_jwt_authority(self, key_id: str) -> JwtAuthority | None:
         """Find the key that a token's `kid` names."""
         return next((each for each in self.jwt_authorities if each.key_id == key_id), None)
+
+    def find_wit_authority(self, key_id: str) -> WitAuthority | None:
+        """Find the key that a WIT's `kid` names, among those that may sign WITs."""
+        return next((each for each in self.wit_authorities if each.key_id == key_id), None)
 
     @cached_property
     def x509_store(self) -> Store | None:
@@ -315,24 +353,32 @@ def _x509_authority(jwk: Mapping[str, Any]) -> X509Authority:
         raise InvalidBundleError("bundle has an x509-svid key whose x5c is no certificate") from error
 
 
-def _is_usable_jwt_jwk(jwk: Mapping[str, Any]) -> bool:
-    """JWT-SVID 4: a kid is compulsory; a key that no token can name, or no algorithm can use, is left out."""
+def _wit_authorities(keys: Iterable[Mapping[str, Any]]) -> tuple[WitAuthority, ...]:
+    """WIT-SVID 6.2: told by `use`, which is compulsory; a JWT authority's key signs no WIT."""
+    return tuple(
+        WitAuthority(key_id=jwk["kid"], public_key=_token_key(jwk))
+        for jwk in keys
+        if jwk.get("use") == "wit-svid" and _is_usable_token_jwk(jwk)
+    )
+
+
+def _is_usable_token_jwk(jwk: Mapping[str, Any]) -> bool:
+    """JWT-SVID 4, WIT-SVID 6.1: a kid is compulsory; a key that no token can name, or no algorithm use, is left out."""
     return jwk.get("kty") in _KEY_KINDS and isinstance(jwk.get("kid"), str) and jwk["kid"] != ""
 
 
-def _jwt_authority(jwk: Mapping[str, Any]) -> JwtAuthority:
+def _token_key(jwk: Mapping[str, Any]) -> PublicKey:
     from joserfc.jwk import ECKey, RSAKey  # 15 ms to load, and X.509 alone does without
 
     kind = ECKey if jwk["kty"] == "EC" else RSAKey
     # Only the parameters of the public key: a JWK that carries a private one, or x5c, must not smuggle it in.
     public = {name: jwk[name] for name in ("kty", "crv", "x", "y", "n", "e") if name in jwk}
     try:
-        key = check_key_strength(kind.import_key(public).public_key)
+        return check_key_strength(kind.import_key(public).public_key)
     except InvalidInputError:
         raise
     except Exception as error:  # joserfc raises KeyError, ValueError, binascii.Error and its own for a bad JWK
-        raise InvalidBundleError(f"bundle has a jwt-svid key {jwk['kid'][:64]!a} that is not a valid JWK") from error
-    return JwtAuthority(key_id=jwk["kid"], public_key=key)
+        raise InvalidBundleError(f"bundle has a key {jwk['kid'][:64]!a} that is not a valid JWK") from error
 
 
 def _x509_jwk(authority: X509Authority) -> dict[str, Any]:
@@ -341,8 +387,9 @@ def _x509_jwk(authority: X509Authority) -> dict[str, Any]:
     return {**_public_jwk(key), "use": "x509-svid", "x5c": [base64.b64encode(der).decode()]}  # X509-SVID 6.1: no kid
 
 
-def _jwt_jwk(authority: JwtAuthority) -> dict[str, Any]:
-    return {**_public_jwk(authority.public_key), "use": "jwt-svid", "kid": authority.key_id}
+def _token_jwk(authority: JwtAuthority | WitAuthority) -> dict[str, Any]:
+    use = "jwt-svid" if isinstance(authority, JwtAuthority) else "wit-svid"
+    return {**_public_jwk(authority.public_key), "use": use, "kid": authority.key_id}
 
 
 def _public_jwk(key: PublicKey) -> dict[str, Any]:

@@ -18,7 +18,7 @@ class InvalidSpiffeIdError(InvalidInputError):
 
 
 class InvalidSvidError(InvalidInputError):
-    """A document that breaks the profile of the SVID it claims to be (X509-SVID 2 to 4, JWT-SVID 2 to 3)."""
+    """A document that breaks the profile of the SVID it claims to be (X509-SVID 2 to 4; JWT-SVID, WIT-SVID 2 and 3)."""
 
     code = "invalid_svid"
 

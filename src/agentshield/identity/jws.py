@@ -107,8 +107,11 @@ class UnverifiedJws:
         return self._claims
 
 
-def sign_compact(claims: Mapping[str, Any], key: PrivateKey, *, kid: str, typ: str = "JWT") -> str:
-    """Sign `claims` with the one algorithm that fits `key` (`signing_algorithm`)."""
+def sign_compact(claims: Mapping[str, Any], key: PrivateKey, *, kid: str | None, typ: str = "JWT") -> str:
+    """Sign `claims` with the one algorithm that fits `key` (`signing_algorithm`).
+
+    `kid` is None where whoever verifies has the key from elsewhere: a proof of possession.
+    """
     return _signed(_encoded_header(signing_algorithm(key), kid, typ), claims, key)
 
 
@@ -170,8 +173,9 @@ def _parse_header(segment: bytes, rule: HeaderRule) -> JwsHeader:
 
 
 @lru_cache(maxsize=64)
-def _encoded_header(alg: str, kid: str, typ: str) -> bytes:
-    return encode_base64url(json.dumps({"alg": alg, "kid": kid, "typ": typ}, separators=(",", ":")).encode())
+def _encoded_header(alg: str, kid: str | None, typ: str) -> bytes:
+    named = {} if kid is None else {"kid": kid}
+    return encode_base64url(json.dumps({"alg": alg, **named, "typ": typ}, separators=(",", ":")).encode())
 
 
 def _split(token: str) -> list[bytes]:
