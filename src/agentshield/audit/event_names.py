@@ -63,6 +63,16 @@ class EventName(StrEnum):
     APPROVAL_DENIED = "approval.denied"
     APPROVAL_USED = "approval.used"
 
+    AUTHORIZATION_REQUESTED = "authorization.requested"
+    AUTHORIZATION_CONSENTED = "authorization.consented"
+    AUTHORIZATION_DENIED = "authorization.denied"
+    AUTHORIZATION_FAILED = "authorization.failed"
+    AUTHORIZATION_CODE_ISSUED = "authorization.code_issued"
+    AUTHORIZATION_REDEEMED = "authorization.redeemed"
+    AUTHORIZATION_REFRESHED = "authorization.refreshed"
+    AUTHORIZATION_REPLAYED = "authorization.replayed"
+    AUTHORIZATION_REVOKED = "authorization.revoked"
+
     CLIENT_CREATED = "client.created"
     CLIENT_UPDATED = "client.updated"
     CLIENT_DELETED = "client.deleted"

@@ -7,6 +7,7 @@ from typing import Any, Final
 import msgspec
 
 from agentshield.audit.approval_events import ApprovalAnswered, ApprovalRequested, ApprovalUsed
+from agentshield.audit.authorization_events import AuthorizationStep
 from agentshield.audit.call_events import (
     CallDecided,
     PeerAuthenticated,
@@ -48,6 +49,7 @@ __all__ = [
     "AuditLost",
     "AuditRead",
     "AuthorityRotated",
+    "AuthorizationStep",
     "BlueprintChanged",
     "CallDecided",
     "Decision",
@@ -113,6 +115,7 @@ _KINDS: Final[tuple[type[AuditEvent], ...]] = (
     ApprovalRequested,
     ApprovalAnswered,
     ApprovalUsed,
+    AuthorizationStep,
     AuditRead,
     AuditErased,
     AuditLost,

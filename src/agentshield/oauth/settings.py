@@ -18,6 +18,10 @@ ATTESTATION_DRAFT: Final = "draft-ietf-oauth-attestation-based-client-auth-11"
 KNOWN_DRAFTS: Final = frozenset({TRANSACTION_TOKENS_DRAFT, IDENTITY_CHAINING_DRAFT, ID_JAG_DRAFT, ATTESTATION_DRAFT})
 
 BACKCHANNEL_PATH: Final = "/oauth/bc-authorize"
+PAR_PATH: Final = "/oauth/par"
+AUTHORIZE_PATH: Final = "/oauth/authorize"
+CALLBACK_PATH: Final = "/oauth/callback"
+CONSENT_PATH: Final = "/oauth/consent"
 
 MAX_CLOCK_SKEW: Final = timedelta(seconds=60)
 
@@ -32,6 +36,8 @@ _LONGEST: Final = {
     "clock_skew": MAX_CLOCK_SKEW,
     "introspection_cache": timedelta(seconds=30),
     "jwks_cache": timedelta(hours=24),
+    "refresh_lifetime": timedelta(hours=24),
+    "refresh_idle": timedelta(hours=24),
     "signing_key_lifetime": timedelta(days=90),
 }
 _CACHES_A_KEY_LIFE: Final = 12  # a key is published for a sixth of its life before it signs: two caches at the least
@@ -44,6 +50,7 @@ class OAuthSettings:
 
     `issuer` is `https://host[:port]`, character by character what tokens say in `iss`; every endpoint is below it.
     `jwks_cache` is how long others may keep the key set; a signing key is in it for at least that long beforehand.
+    `mtls_origin` is where clients connect whose certificates are of authorities registered for them (RFC 8705, 5).
     `allow_loopback_issuers` lets issuers' documents be fetched from this machine: for tests and demonstrations.
 
     Raises:
@@ -63,12 +70,17 @@ class OAuthSettings:
     introspection_cache: timedelta = timedelta(seconds=10)
     jwks_cache: timedelta = timedelta(minutes=5)
     signing_key_lifetime: timedelta = timedelta(days=30)
+    refresh_lifetime: timedelta = timedelta(hours=8)  # from a human's yes to the last token that comes of it
+    refresh_idle: timedelta = timedelta(hours=1)  # how long a refresh token waits to be used
     max_chain_depth: int = 5
     allow_loopback_issuers: bool = False
+    mtls_origin: str | None = None
     drafts: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
-        _check_issuer(self.issuer)
+        _check_origin("issuer", self.issuer)
+        if self.mtls_origin is not None:
+            _check_origin("mtls_origin", self.mtls_origin)
         for name, longest in _LONGEST.items():
             _check_duration(name, getattr(self, name), longest)
         if self.signing_key_lifetime < self.jwks_cache * _CACHES_A_KEY_LIFE:
@@ -88,7 +100,12 @@ class OAuthSettings:
     @property
     def authorization_endpoint(self) -> str:
         """Where a human's browser is sent (RFC 6749, 3.1)."""
-        return self.issuer + "/oauth/authorize"
+        return self.issuer + AUTHORIZE_PATH
+
+    @property
+    def callback_uri(self) -> str:
+        """Where identity providers send a human back to us; what we are registered with there."""
+        return self.issuer + CALLBACK_PATH
 
     @property
     def token_endpoint(self) -> str:
@@ -118,7 +135,7 @@ class OAuthSettings:
     @property
     def pushed_authorization_request_endpoint(self) -> str:
         """Where an authorization request is lodged beforehand (RFC 9126, 2)."""
-        return self.issuer + "/oauth/par"
+        return self.issuer + PAR_PATH
 
     @property
     def backchannel_authentication_endpoint(self) -> str:
@@ -126,7 +143,7 @@ class OAuthSettings:
         return self.issuer + BACKCHANNEL_PATH
 
 
-def _check_issuer(issuer: str) -> None:
+def _check_origin(name: str, issuer: str) -> None:
     """RFC 8414, 2: https, no query, no fragment; and no path, so that no endpoint has two addresses."""
     try:
         parts = urlsplit(issuer)
@@ -138,7 +155,7 @@ def _check_issuer(issuer: str) -> None:
     # Rebuilt from its parts: what comes out otherwise has a path, a query, capitals, a user or an empty port.
     if not host or issuer != f"https://{shown}" + (f":{port}" if port else "") or not issuer.isascii():
         raise ConfigurationError(
-            f"issuer is {issuer[:200]!a}, expected https://host or https://host:port in lower case",
+            f"{name} is {issuer[:200]!a}, expected https://host or https://host:port in lower case",
             hint="no path, query, fragment or trailing slash: clients compare it character by character",
         )
 

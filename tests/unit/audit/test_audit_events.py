@@ -24,6 +24,7 @@ from agentshield.audit.events import (
     AuditLost,
     AuditRead,
     AuthorityRotated,
+    AuthorizationStep,
     BlueprintChanged,
     CallDecided,
     Decision,
@@ -107,6 +108,31 @@ ONE_OF_EACH: list[AuditEvent] = [
         for verdict in ("granted", "denied")
     ),
     ApprovalUsed(at=AT, approval="r1", digest="ab" * 32, agent=A, approver="local-admin/ann", request_id="q2"),
+    *(
+        AuthorizationStep(
+            at=AT,
+            step=step,
+            authorization="r1",
+            agent=A,
+            client_id="planner-app",
+            subject="ann",
+            subject_issuer="https://idp.test",
+            resource="https://billing.test",
+            scope=("pay",),
+            rule="RFC 9700 4.14" if step in ("failed", "replayed", "revoked") else "",
+        )
+        for step in (
+            "requested",
+            "consented",
+            "denied",
+            "failed",
+            "code_issued",
+            "redeemed",
+            "refreshed",
+            "replayed",
+            "revoked",
+        )
+    ),
     AuditRead(at=AT, by="admin", query="agent=planner"),
     AuditErased(at=AT, by="admin", erased_id="e", erased_index=3),
     AuditLost(at=AT, count=12),

@@ -1,7 +1,7 @@
 """Tokens of foreign issuers: whether we believe them, and which of our agents their bearer is."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -23,6 +23,9 @@ from agentshield.oauth.store import OAuthStore
 TOKEN_TYPES: Final[frozenset[str | None]] = frozenset(
     {None, "JWT", "JOSE", "at+jwt", "application/at+jwt", "oauth-id-jag+jwt"}
 )
+
+
+_ID_TOKEN_TYPES: Final[frozenset[str | None]] = frozenset({None, "JWT"})  # OpenID Connect Core, 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,10 +63,23 @@ class Federation:
             KeysUnavailableError: the issuer's keys cannot be had.
             UnknownKeyError, AgentShieldError: as `verify_foreign_token`.
         """
-        unverified = _parse(token)
-        record = await self._record_of(unverified.unverified_claims())  # (1) whose word it claims to be
-        rule = self._rule(record, audience)  # (2) how far we believe them
-        header = unverified.header
+        record = await self._record_of(_parse(token).unverified_claims())  # (1) whose word it claims to be
+        return await self._verified(token, record, self._rule(record, audience), at)  # (2) how far we believe them
+
+    async def verify_id_token(self, token: str, record: IssuerRecord, *, at: datetime) -> FederatedIdentity:
+        """Verify an ID token that `record`'s issuer made for us as its client, and for nobody else.
+
+        What it was asked for with (`nonce`) is for the caller to check.
+
+        Raises:
+            WrongAudienceError, AgentShieldError: as `verify`; also where nobody signs in there.
+        """
+        audiences = frozenset() if record.sign_in is None else frozenset({record.sign_in.client_id})
+        rule = replace(self._rule(record, None), audiences=audiences, types=_ID_TOKEN_TYPES)
+        return await self._verified(token, record, rule, at)
+
+    async def _verified(self, token: str, record: IssuerRecord, rule: IssuerRule, at: datetime) -> FederatedIdentity:
+        header = _parse(token).header
         if header.alg not in record.algorithms:  # before a key is asked for: a bad token costs its issuer nothing
             raise InvalidTokenError(f"token of issuer {record.name[:80]!a} is signed with {header.alg}")
         keys = await self._keys.keys_for(record, kid=header.kid, alg=header.alg, at=at)  # (3) by which keys

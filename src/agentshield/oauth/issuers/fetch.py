@@ -52,6 +52,18 @@ class IssuerFetch:
         """
         return await self._at(parse_fetch_url(url), _ask, ca_pem)
 
+    async def post_form(self, url: str, form: Mapping[str, str], *, ca_pem: bytes | None = None) -> Document:
+        """Post a form to `url` and return what is answered, by the same rules as `get`.
+
+        Raises:
+            ForbiddenAddressError, KeysUnavailableError: as `get`.
+        """
+
+        async def hand_in(client: httpx2.AsyncClient, wanted: FetchUrl, address: str) -> Document:
+            return await _ask(client, wanted, address, form)
+
+        return await self._at(parse_fetch_url(url), hand_in, ca_pem)
+
     async def post(self, url: str, members: Mapping[str, str], *, bearer: str, ca_pem: bytes | None = None) -> None:
         """Post a JSON object to `url`, showing `bearer`; by the same rules, and whatever is answered is not read.
 
@@ -122,9 +134,12 @@ async def _first_answer(
     raise KeysUnavailableError(f"cannot connect to {_shown(wanted)}: {str(failed)[:200]}")
 
 
-async def _ask(client: httpx2.AsyncClient, wanted: FetchUrl, address: str) -> Document:
+async def _ask(
+    client: httpx2.AsyncClient, wanted: FetchUrl, address: str, form: Mapping[str, str] | None = None
+) -> Document:
     headers = {"Host": wanted.authority, "Accept": "application/json", "Accept-Encoding": "identity"}
-    response = await client.send(_request("GET", client, wanted, address, headers), stream=True)
+    method = "GET" if form is None else "POST"
+    response = await client.send(_request(method, client, wanted, address, headers, form=form), stream=True)
     try:
         return await _read(response, wanted)
     finally:
@@ -138,6 +153,7 @@ def _request(
     address: str,
     headers: Mapping[str, str],
     members: Mapping[str, str] | None = None,
+    form: Mapping[str, str] | None = None,
 ) -> httpx2.Request:
     """Connect to the address that was checked; TLS still asks for, and verifies, the name."""
     return client.build_request(
@@ -145,6 +161,7 @@ def _request(
         f"https://{shown_host(address)}:{wanted.port}{wanted.target}",
         headers=dict(headers),
         json=None if members is None else dict(members),
+        data=None if form is None else dict(form),
         extensions={"sni_hostname": wanted.host},
     )
 

@@ -113,19 +113,9 @@ class KeySource:
         return _Held(keys=keys, fresh_until=at + lifetime, asked_at=at)
 
     async def _discovered(self, record: IssuerRecord) -> str:
-        """OpenID Connect Discovery, 4.1 and 4.3: the document must be the issuer's own, to the letter."""
-        url = record.issuer.removesuffix("/") + _DISCOVERY
-        document = await self._fetch.get(url, ca_pem=record.ca_pem)
-        members = parse_json_object(document.body, what="discovery document", error=InvalidInputError)
-        if members.get("issuer") != record.issuer:
-            raise InvalidInputError(
-                f"discovery document at {url[:200]} is that of {str(members.get('issuer'))[:200]!a}, "
-                f"expected {record.issuer[:200]!a}",
-                hint="register the issuer exactly as its own document names it",
-            )
-        jwks_uri = members.get("jwks_uri")
+        jwks_uri = (await discovery_of(record, self._fetch)).get("jwks_uri")
         if not isinstance(jwks_uri, str):
-            raise InvalidInputError(f"discovery document at {url[:200]} has no jwks_uri")
+            raise InvalidInputError(f"discovery document of {record.issuer[:200]} has no jwks_uri")
         return jwks_uri
 
     def _source_of(self, record: IssuerRecord) -> _Source:
@@ -134,6 +124,25 @@ class KeySource:
         if key not in self._sources and len(self._sources) >= _MOST_SOURCES:
             self._sources.pop(next(iter(self._sources)))
         return self._sources.setdefault(key, _Source())
+
+
+async def discovery_of(record: IssuerRecord, fetch: Fetch) -> Mapping[str, Any]:
+    """Return what an issuer says of itself (OpenID Connect Discovery, 4.1 and 4.3).
+
+    Raises:
+        InvalidInputError: the document is not the issuer's own, to the letter.
+        ForbiddenAddressError, KeysUnavailableError: it cannot be had.
+    """
+    url = record.issuer.removesuffix("/") + _DISCOVERY
+    document = await fetch.get(url, ca_pem=record.ca_pem)
+    members = parse_json_object(document.body, what="discovery document", error=InvalidInputError)
+    if members.get("issuer") != record.issuer:
+        raise InvalidInputError(
+            f"discovery document at {url[:200]} is that of {str(members.get('issuer'))[:200]!a}, "
+            f"expected {record.issuer[:200]!a}",
+            hint="register the issuer exactly as its own document names it",
+        )
+    return members
 
 
 def read_keys(data: bytes, record: IssuerRecord) -> KeySet:
