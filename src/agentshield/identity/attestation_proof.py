@@ -42,11 +42,15 @@ class VerifiedAttestationProof:
             raise TypeError("VerifiedAttestationProof comes out of verify_attestation_proof only")
 
 
-def sign_attestation_proof(key: PrivateKey, *, audience: str, at: datetime, jti: str | None = None) -> str:
-    """Prove to the server whose issuer identifier is `audience` that we hold `key`."""
+def sign_attestation_proof(key: PrivateKey, *, client: str, audience: str, at: datetime) -> str:
+    """Prove to the server whose issuer identifier is `audience` that `client`, whom the attestation names, holds `key`.
+
+    The claim `iss` keeps the proof from being put beside an attestation of the same key in another name.
+    """
     claims: dict[str, Any] = {
+        "iss": client,
         "aud": audience,
-        "jti": jti or secrets.token_urlsafe(16),
+        "jti": secrets.token_urlsafe(16),
         "iat": int(at.timestamp()),
     }
     return sign_compact(claims, key, kid=None, typ=ATTESTATION_PROOF_TYPE)

@@ -13,9 +13,12 @@ TRANSACTION_TOKENS_DRAFT: Final = "draft-ietf-oauth-transaction-tokens-11"
 IDENTITY_CHAINING_DRAFT: Final = "draft-ietf-oauth-identity-chaining-17"
 ID_JAG_DRAFT: Final = "draft-ietf-oauth-identity-assertion-authz-grant-04"
 ATTESTATION_DRAFT: Final = "draft-ietf-oauth-attestation-based-client-auth-11"
+SPIFFE_WIT_DRAFT: Final = "draft-ietf-oauth-spiffe-client-auth-02"  # its spiffe_wit; the other methods are always on
 
 #: Internet-Drafts that can be switched on, each by the number that was read: the next number may mean another thing.
-KNOWN_DRAFTS: Final = frozenset({TRANSACTION_TOKENS_DRAFT, IDENTITY_CHAINING_DRAFT, ID_JAG_DRAFT, ATTESTATION_DRAFT})
+KNOWN_DRAFTS: Final = frozenset(
+    {TRANSACTION_TOKENS_DRAFT, IDENTITY_CHAINING_DRAFT, ID_JAG_DRAFT, ATTESTATION_DRAFT, SPIFFE_WIT_DRAFT}
+)
 
 BACKCHANNEL_PATH: Final = "/oauth/bc-authorize"
 PAR_PATH: Final = "/oauth/par"

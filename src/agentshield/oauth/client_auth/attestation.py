@@ -5,21 +5,21 @@ from datetime import datetime
 from typing import Any, Final
 
 from agentshield.errors import AuthenticationError, InvalidInputError
-from agentshield.identity.jwk import KeySet, VerificationKey, public_key_of, thumbprint
+from agentshield.identity.jwk import KeySet, public_key_of, thumbprint
 from agentshield.identity.jws import UnverifiedJws
-from agentshield.identity.jwt_claims import audience_claim, text_claim, time_claim
+from agentshield.identity.jwt_claims import text_claim, time_claim
 from agentshield.identity.keys import PublicKey, signing_algorithm
+from agentshield.oauth.client_auth.possession import presented_pair, use_of_proof
 from agentshield.oauth.client_auth.proven import ProvenClient, Trust
-from agentshield.oauth.client_auth.refusal import malformed, refused
+from agentshield.oauth.client_auth.refusal import refused
 from agentshield.oauth.client_auth.registered_keys import registered_keys
-from agentshield.oauth.model import ClientAuthMethod, ClientRegistration, SingleUse
+from agentshield.oauth.model import ClientAuthMethod, ClientRegistration
 from agentshield.oauth.requests import OAuthRequest
 from agentshield.oauth.settings import ATTESTATION_DRAFT, OAuthSettings
 
+TYPES: Final[frozenset[str | None]] = frozenset({"oauth-client-attestation+jwt"})
 _METHOD: Final = ClientAuthMethod.ATTESTATION
 _RULE: Final = "attestation-based-client-auth-11"
-_ATTESTATION_TYPES: Final[frozenset[str | None]] = frozenset({"oauth-client-attestation+jwt"})
-_PROOF_TYPES: Final[frozenset[str | None]] = frozenset({"oauth-client-attestation-pop+jwt"})
 
 
 async def prove(request: OAuthRequest, trust: Trust, *, at: datetime) -> ProvenClient:
@@ -30,11 +30,11 @@ async def prove(request: OAuthRequest, trust: Trust, *, at: datetime) -> ProvenC
     """
     if ATTESTATION_DRAFT not in trust.settings.drafts:
         raise refused(_RULE, f"{_METHOD.value} is off", hint=f"switch {ATTESTATION_DRAFT} on in the settings")
-    token, proof = _headers(request)
+    token, proof = presented_pair(request, rule=_RULE)
     try:
         registration = await _registration(token, trust)
         key = _attested_key(token, registration, trust.settings, at)
-        use = _possession(proof, key, trust.settings, at)
+        use = use_of_proof(proof, key, _algorithms(key), client=registration.client_id, settings=trust.settings, at=at)
     except (AuthenticationError, InvalidInputError) as error:
         raise refused(_RULE, str(error), hint=error.hint) from error
     if request.find("client_id") not in (None, registration.client_id):
@@ -48,15 +48,9 @@ async def prove(request: OAuthRequest, trust: Trust, *, at: datetime) -> ProvenC
     )
 
 
-def _headers(request: OAuthRequest) -> tuple[str, str]:
-    if len(request.client_attestation) != 1 or len(request.client_attestation_pop) != 1:
-        raise malformed(_RULE, "OAuth-Client-Attestation and OAuth-Client-Attestation-PoP must each be there once")
-    return request.client_attestation[0], request.client_attestation_pop[0]
-
-
 async def _registration(token: str, trust: Trust) -> ClientRegistration:
     """Find whose attester to ask; whether it said so, the signature tells."""
-    claimed = text_claim(UnverifiedJws.parse(token, types=_ATTESTATION_TYPES).unverified_claims(), "sub")
+    claimed = text_claim(UnverifiedJws.parse(token, types=TYPES).unverified_claims(), "sub")
     registration = await trust.clients.registered(claimed, _METHOD)
     if registration is None or registration.attester_jwks is None:
         raise refused(_RULE, f"client {claimed[:200]!a} is not registered for {_METHOD.value}")
@@ -65,7 +59,7 @@ async def _registration(token: str, trust: Trust) -> ClientRegistration:
 
 def _attested_key(token: str, registration: ClientRegistration, settings: OAuthSettings, at: datetime) -> PublicKey:
     attesters = registered_keys(registration.attester_jwks or b"")
-    claims = _verified(token, attesters, _ATTESTATION_TYPES)
+    claims = _verified(token, attesters)
     if text_claim(claims, "sub") != registration.client_id:
         raise refused(_RULE, "client attestation is another client's")
     if time_claim(claims, "exp") <= at:
@@ -80,23 +74,12 @@ def _attested_key(token: str, registration: ClientRegistration, settings: OAuthS
     return public_key_of(jwk)
 
 
-def _possession(proof: str, key: PublicKey, settings: OAuthSettings, at: datetime) -> SingleUse:
-    """Check the proof of possession: by the attested key, for us alone, made now, for one use."""
-    algorithm = {"RS256": "PS256"}.get(signing_algorithm(key), signing_algorithm(key))
-    keys = KeySet(keys=(VerificationKey(kid=None, public_key=key, algorithms=frozenset({algorithm})),))
-    claims = _verified(proof, keys, _PROOF_TYPES)
-    if audience_claim(claims) != (settings.issuer,):
-        raise refused(_RULE, f"proof of possession is not for {settings.issuer} alone")
-    made = time_claim(claims, "iat")
-    ends = made + settings.dpop_max_age
-    if made > at + settings.clock_skew or ends <= at:
-        raise refused(_RULE, f"proof of possession was made {(at - made).total_seconds():.0f}s ago")
-    return SingleUse(kind="attestation-pop", scope=thumbprint(key), value=text_claim(claims, "jti"), expires_at=ends)
+def _verified(token: str, keys: KeySet) -> Mapping[str, Any]:
+    unverified = UnverifiedJws.parse(token, types=TYPES)
+    return unverified.verify(keys.find(unverified.header.kid, unverified.header.alg).public_key)
 
 
-def _verified(token: str, keys: KeySet, types: frozenset[str | None]) -> Mapping[str, Any]:
-    unverified = UnverifiedJws.parse(token, types=types)
-    header = unverified.header
-    # The proof's key is the one attested, whatever `kid` it is sent under.
-    wanted = None if types is _PROOF_TYPES else header.kid
-    return unverified.verify(keys.find(wanted, header.alg).public_key)
+def _algorithms(key: PublicKey) -> frozenset[str]:
+    """What a proof by this key may be signed with: not PKCS#1 v1.5, as with client assertions."""
+    usual = signing_algorithm(key)
+    return frozenset({{"RS256": "PS256"}.get(usual, usual)})

@@ -16,6 +16,7 @@ from agentshield.oauth.client_auth import (
     federated_jwt,
     private_key_jwt,
     spiffe_jwt,
+    spiffe_wit,
     spiffe_x509,
     tls_client_auth,
 )
@@ -35,6 +36,7 @@ _Prove = Callable[..., Awaitable[ProvenClient]]
 _METHODS: Final[dict[ClientAuthMethod, _Prove]] = {
     ClientAuthMethod.SPIFFE_JWT: spiffe_jwt.prove,
     ClientAuthMethod.SPIFFE_X509: spiffe_x509.prove,
+    ClientAuthMethod.SPIFFE_WIT: spiffe_wit.prove,
     ClientAuthMethod.PRIVATE_KEY_JWT: private_key_jwt.prove,
     ClientAuthMethod.FEDERATED_JWT: federated_jwt.prove,
     ClientAuthMethod.TLS_CLIENT_AUTH: tls_client_auth.prove,

@@ -3,7 +3,8 @@
 from typing import Final
 
 from agentshield.identity.jws import HeaderRule, InvalidTokenError, UnverifiedJws
-from agentshield.oauth.client_auth import private_key_jwt, spiffe_jwt
+from agentshield.identity.wit_svid import WIT_TYPE
+from agentshield.oauth.client_auth import attestation, private_key_jwt, spiffe_jwt
 from agentshield.oauth.client_auth.refusal import malformed, refused
 from agentshield.oauth.issuers.federation import TOKEN_TYPES
 from agentshield.oauth.model import ClientAuthMethod
@@ -25,6 +26,8 @@ def method_of(request: OAuthRequest) -> ClientAuthMethod:
         raise malformed(_RULE, "more than one client authentication method")
     if presented == {"client_assertion"}:
         return _assertion_method(request)
+    if presented == {"attestation"}:
+        return _attestation_method(request)
     if presented:
         return _BY_PLACE[presented.pop()]
     if request.peer is not None:
@@ -37,8 +40,8 @@ def method_of(request: OAuthRequest) -> ClientAuthMethod:
 _BY_PLACE: Final = {
     "authorization": ClientAuthMethod.CLIENT_SECRET_BASIC,
     "client_secret": ClientAuthMethod.CLIENT_SECRET_POST,
-    "attestation": ClientAuthMethod.ATTESTATION,
 }
+_ATTESTATION_TYPES: Final = attestation.TYPES | {WIT_TYPE}
 
 
 def _presented(request: OAuthRequest) -> set[str]:
@@ -53,6 +56,17 @@ def _presented(request: OAuthRequest) -> set[str]:
         )
         if is_there
     }
+
+
+def _attestation_method(request: OAuthRequest) -> ClientAuthMethod:
+    """spiffe-client-auth-02, 3.3.1: a WIT-SVID comes in the attestation's header, and its type tells that it is one."""
+    if len(request.client_attestation) != 1:
+        return ClientAuthMethod.ATTESTATION  # which says what is missing
+    try:
+        header = UnverifiedJws.parse(request.client_attestation[0], types=_ATTESTATION_TYPES).header
+    except InvalidTokenError as error:
+        raise refused("attestation-based-client-auth-11 6.1", str(error)) from error
+    return ClientAuthMethod.SPIFFE_WIT if header.typ == WIT_TYPE else ClientAuthMethod.ATTESTATION
 
 
 def _assertion_method(request: OAuthRequest) -> ClientAuthMethod:
