@@ -4,9 +4,16 @@ import json
 from typing import Any, Final
 
 from agentshield.identity.dpop import ALGORITHMS as DPOP_ALGORITHMS
+from agentshield.identity.jws import ALGORITHMS as WIT_ALGORITHMS
 from agentshield.oauth.client_auth.registered_keys import ALGORITHMS
 from agentshield.oauth.model import ClientAuthMethod
-from agentshield.oauth.settings import ATTESTATION_DRAFT, ID_JAG_DRAFT, IDENTITY_CHAINING_DRAFT, OAuthSettings
+from agentshield.oauth.settings import (
+    ATTESTATION_DRAFT,
+    ID_JAG_DRAFT,
+    IDENTITY_CHAINING_DRAFT,
+    SPIFFE_WIT_DRAFT,
+    OAuthSettings,
+)
 
 TOKEN_EXCHANGE: Final = "urn:ietf:params:oauth:grant-type:token-exchange"  # noqa: S105  RFC 8693, 2.1
 CIBA: Final = "urn:openid:params:grant-type:ciba"
@@ -26,7 +33,9 @@ _METHODS: Final = (
 
 def client_methods(settings: OAuthSettings) -> tuple[ClientAuthMethod, ...]:
     """Return how a client may prove itself to a server of these settings."""
-    return (*_METHODS, ClientAuthMethod.ATTESTATION) if ATTESTATION_DRAFT in settings.drafts else _METHODS
+    attested = (ClientAuthMethod.ATTESTATION,) if ATTESTATION_DRAFT in settings.drafts else ()
+    by_wit = (ClientAuthMethod.SPIFFE_WIT,) if SPIFFE_WIT_DRAFT in settings.drafts else ()
+    return (*_METHODS, *attested, *by_wit)
 
 
 def metadata(
@@ -58,11 +67,18 @@ def metadata(
         document["backchannel_authentication_endpoint"] = settings.backchannel_authentication_endpoint
         document["backchannel_token_delivery_modes_supported"] = ["ping", "poll"]
         document["backchannel_user_code_parameter_supported"] = False
-    if ATTESTATION_DRAFT in settings.drafts:
-        document["client_attestation_signing_alg_values_supported"] = algorithms
-        document["client_attestation_pop_signing_alg_values_supported"] = algorithms
+    if attested := _attestation_algorithms(settings):  # attestation-based-client-auth-11, which WIT-SVIDs come by too
+        document["client_attestation_signing_alg_values_supported"] = attested
+        document["client_attestation_pop_signing_alg_values_supported"] = attested
+        document["client_attestation_pop_methods_supported"] = ["attestation_pop_jwt"]
     if ID_JAG_DRAFT in settings.drafts:
         document["authorization_grant_profiles_supported"] = ["urn:ietf:params:oauth:grant-profile:id-jag"]
     if IDENTITY_CHAINING_DRAFT in settings.drafts:
         document["identity_chaining_requested_token_types_supported"] = ["urn:ietf:params:oauth:token-type:jwt"]
     return json.dumps(document, separators=(",", ":")).encode()
+
+
+def _attestation_algorithms(settings: OAuthSettings) -> list[str]:
+    """A trust domain may sign WITs with more than we take from registered attesters (WIT-SVID 2.3, 3.2)."""
+    attesters = ALGORITHMS if ATTESTATION_DRAFT in settings.drafts else frozenset[str]()
+    return sorted(attesters | (WIT_ALGORITHMS if SPIFFE_WIT_DRAFT in settings.drafts else frozenset()))

@@ -15,6 +15,7 @@ from agentshield.oauth.settings import (
     ID_JAG_DRAFT,
     IDENTITY_CHAINING_DRAFT,
     KNOWN_DRAFTS,
+    SPIFFE_WIT_DRAFT,
     OAuthSettings,
 )
 
@@ -80,6 +81,23 @@ def test_methods_are_those_that_somebody_checks(drafts):
         assert "tls_client_auth" not in methods  # our TLS takes no certificates but SVIDs
 
 
+@pytest.mark.parametrize(
+    ("draft", "method"), [(ATTESTATION_DRAFT, "attest_jwt_client_auth"), (SPIFFE_WIT_DRAFT, "spiffe_wit")]
+)
+def test_a_draft_s_method_is_offered_with_its_draft(draft, method):
+    """And only with it: a client that takes one that is off is locked out."""
+    assert method in document(draft)["token_endpoint_auth_methods_supported"]
+    for other in KNOWN_DRAFTS - {draft}:
+        assert method not in document(other)["token_endpoint_auth_methods_supported"]
+
+
+def test_a_proof_s_algorithms_are_those_of_the_method():
+    """WIT-SVID 3.2 allows PKCS#1 v1.5, which registered attesters and their clients do not use here."""
+    name = "client_attestation_pop_signing_alg_values_supported"
+    assert "RS256" not in document(ATTESTATION_DRAFT)[name]
+    assert {"RS256", "ES256", "PS512"} < set(document(SPIFFE_WIT_DRAFT)[name])
+
+
 def test_no_authorization_endpoint_is_promised():
     """Without one there are neither response types nor anything that belongs to them."""
     told = document()
@@ -91,6 +109,8 @@ def test_no_authorization_endpoint_is_promised():
     ("draft", "member"),
     [
         (ATTESTATION_DRAFT, "client_attestation_signing_alg_values_supported"),
+        (ATTESTATION_DRAFT, "client_attestation_pop_methods_supported"),
+        (SPIFFE_WIT_DRAFT, "client_attestation_pop_signing_alg_values_supported"),
         (ID_JAG_DRAFT, "authorization_grant_profiles_supported"),
         (IDENTITY_CHAINING_DRAFT, "identity_chaining_requested_token_types_supported"),
     ],
