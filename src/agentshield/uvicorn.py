@@ -10,6 +10,7 @@ import logging
 import os
 import socket
 import ssl
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, ClassVar, Final
 
@@ -19,7 +20,7 @@ from agentshield.errors import AgentShieldError
 from agentshield.identity.verify import VerifiedIdentity
 from agentshield.sdk.asgi import PEER, send_problem
 from agentshield.sdk.asgi_lifespan import App, Receive, Scope, Send
-from agentshield.sdk.peer import peer_of
+from agentshield.sdk.peer import peer_chain_der, peer_of
 from agentshield.sdk.problems import problem_for
 from agentshield.sdk.shared_shield import shared_server_tls
 from agentshield.sdk.tls import SpiffeContext
@@ -152,12 +153,14 @@ class ShieldProtocol(HttpToolsProtocol):
         owner = getattr(tls.context, "owner", None)
         peer = peer_of(tls)
         if isinstance(owner, SpiffeContext) and peer is not None:
-            gate = _Gate(self.app, owner, peer, _tls_extension(tls, peer))
+            gate = _Gate(self.app, owner, peer, _tls_extension(tls, peer.chain))
             self.app = gate
             # What is still idle at the end has no request to lose.
             self._end = self.loop.call_later((peer.valid_until - owner.clock()).total_seconds(), self.shutdown)
         else:
-            self.app = _Anonymous(self.app, _tls_extension(tls, None))
+            # A certificate that no authority vouches for tells nothing; OpenSSL has asked for none then.
+            is_verified = tls.context.verify_mode is not ssl.CERT_NONE
+            self.app = _Anonymous(self.app, _tls_extension(tls, peer_chain_der(tls) if is_verified else ()))
 
 
 class _Gate:
@@ -210,12 +213,12 @@ def _closing(send: Send) -> Send:
     return closing
 
 
-def _tls_extension(tls: ssl.SSLObject, peer: VerifiedIdentity | None) -> dict[str, Any]:
+def _tls_extension(tls: ssl.SSLObject, chain: Sequence[bytes]) -> dict[str, Any]:
     """What the ASGI TLS extension asks for (asgiref, specs/tls)."""
     cipher = tls.cipher()
     return {
         "server_cert": None,
-        "client_cert_chain": [ssl.DER_cert_to_PEM_cert(der) for der in peer.chain] if peer is not None else [],
+        "client_cert_chain": [ssl.DER_cert_to_PEM_cert(der) for der in chain],
         "client_cert_name": None,
         "client_cert_error": None,
         "tls_version": _VERSIONS.get(tls.version() or ""),

@@ -45,6 +45,22 @@ def test_a_client_is_registered_shown_and_deleted(desk):
     assert desk.type("agentshield client list -o name").out == ""
 
 
+def test_a_client_with_a_certificate_of_another_authority(desk, free_port):
+    """Offered where there is a port for it; the authority is a certificate, and the name is one."""
+    assert desk.type(f"agentshield up --detach --mtls-port {free_port}").code == 0
+    assert desk.type("agentshield agent create planner").code == 0
+    authority = next((desk.home / "state").rglob("*ca*.pem"))  # any will do
+    create = "agentshield client create batch --agent planner --method tls_client_auth"
+    done = desk.type(f"{create} --tls-ca-file {authority} --tls-san-dns batch.corp.example.test -o json")
+    assert done.code == 0, done.err
+    assert done.data["methods"] == ["tls_client_auth"]
+    (desk.home / "text.pem").write_text("no certificate")
+    assert desk.type(f"{create} --tls-ca-file text.pem --tls-san-dns a.example.test").code == 2
+    assert desk.type(f"{create} --tls-ca-file {authority}").code == 2
+    names = "--tls-san-dns a.example.test --tls-san-uri https://a.example.test"
+    assert desk.type(f"{create} --tls-ca-file {authority} {names}").code == 2
+
+
 def test_the_token_service_listens_where_it_is_told(desk, free_port):
     """The port is in the issuer's name, so who plans ahead must be able to choose it, detached or not."""
     assert desk.type(f"agentshield up --detach --token-port {free_port}").code == 0

@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -140,6 +141,18 @@ async def run_always(work: Callable[[], Awaitable[None]]) -> None:
         except Exception:
             _log.exception("beginning again after a defect")
         await backoff.wait()
+
+
+@asynccontextmanager
+async def kept_running(*works: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
+    """Run each of `works` always, while entered."""
+    tasks = [asyncio.create_task(run_always(work)) for work in works]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _until_done(look: Callable[[], Awaitable[None]]) -> None:

@@ -22,7 +22,7 @@ from agentshield.app.oauth_upkeep import (
     StoppedAgents,
     forget_answered,
     forget_ended,
-    run_always,
+    kept_running,
 )
 from agentshield.app.state_dir import StateDir
 from agentshield.audit.log import AuditSink
@@ -34,6 +34,7 @@ from agentshield.errors import AgentShieldError
 from agentshield.identity.bundle import BundleSet, TrustBundle
 from agentshield.identity.dpop import DpopNonces
 from agentshield.identity.spiffe_id import TrustDomain
+from agentshield.identity.x509_svid import X509Svid
 from agentshield.oauth.api import OAuthApp
 from agentshield.oauth.backchannel.notification import Notifications
 from agentshield.oauth.backchannel.parts import Backchannel
@@ -43,12 +44,14 @@ from agentshield.oauth.issuers.federation import Federation
 from agentshield.oauth.issuers.fetch import IssuerFetch
 from agentshield.oauth.keys import SigningKeys
 from agentshield.oauth.metadata import metadata
+from agentshield.oauth.registered_tls import RegisteredAuthorities
 from agentshield.oauth.registration import Registrations
 from agentshield.oauth.revocation_watch import RevocationWatch
 from agentshield.oauth.server import OAuthServer, listen
 from agentshield.oauth.service import OAuthService
 from agentshield.oauth.settings import OAuthSettings
 from agentshield.oauth.sql_store import SqlOAuthStore, sql_oauth_store
+from agentshield.oauth.store import ClientStore
 from agentshield.policy.sql_approvals import SqlApprovalStore
 from agentshield.sdk.tls import ClientCertificates, SpiffeContext
 
@@ -76,9 +79,12 @@ async def token_service(
     state: StateDir,
     *,
     port: int = 0,
+    mtls_port: int | None = None,
     clock: Clock = system_clock,
 ) -> AsyncIterator[TokenService]:
     """Serve tokens while entered. `port` 0: the one kept from the last time, or any that is free.
+
+    On `mtls_port` clients with certificates of registered authorities are served too.
 
     Raises:
         PortTakenError: somebody else listens where the issuer's name points.
@@ -91,6 +97,7 @@ async def token_service(
             issuer=f"https://{HOST}:{chosen}",
             trust_domain=authority.settings.trust_domain,
             allow_loopback_issuers=True,  # everything here is on this machine
+            mtls_origin=None if mtls_port is None else f"https://{HOST}:{mtls_port}",
         )
         store, directory = sql_oauth_store(database), AuthorityDirectory(authority)
         keys = await SigningKeys.open(store.keys, state.keys, clock, settings)
@@ -120,7 +127,8 @@ async def token_service(
             policy=policy,
         )
         watch = RevocationWatch(store.tokens, clock)
-        app = OAuthApp(
+        serve = partial(
+            OAuthApp,
             service,
             watch,
             settings=settings,
@@ -129,7 +137,8 @@ async def token_service(
             clock=clock,
         )
         tls = SpiffeContext.for_server(client_certificates=ClientCertificates.OPTIONAL, alpn=("http/1.1",), clock=clock)
-        keeper = SvidKeeper(authority, tls, clock, obtain=lambda: authority.token_service_svid(dns_names=(HOST,)))
+        obtain = partial(authority.token_service_svid, dns_names=(HOST,))
+        keeper = SvidKeeper(authority, tls, clock, obtain=obtain)
         stopped = StoppedAgents(authority, store.tokens, sink, clock)
         authorities = PublishedAuthorities(authority, state)
         for first in (keeper.renew, stopped.look, authorities.publish):
@@ -148,8 +157,9 @@ async def token_service(
             partial(forget_answered, backchannel.approvals, backchannel.requests, clock),
         )
         async with (
-            OAuthServer(app, tls, listener=listener),
-            _kept_running(*beside, *upkeep),
+            OAuthServer(serve(), tls, listener=listener),
+            _mtls_door(serve, authority, store.clients, obtain, port=mtls_port, clock=clock),
+            kept_running(*beside, *upkeep),
             aclosing(watch),  # first of all: who waits for news would hold up our end
         ):
             yield TokenService(
@@ -160,6 +170,32 @@ async def token_service(
                 store=store,
                 approvals=Approvals(backchannel.approvals, sink, clock, told=backchannel.notifications.answered),
             )
+
+
+@asynccontextmanager
+async def _mtls_door(
+    serve: Callable[..., OAuthApp],
+    authority: AuthorityService,
+    clients: ClientStore,
+    obtain: Callable[[], Awaitable[X509Svid]],
+    *,
+    port: int | None,
+    clock: Clock,
+) -> AsyncIterator[None]:
+    """Serve the same at a second port to clients whose certificates are no SVIDs, if there is to be one."""
+    if port is None:
+        yield
+        return
+    tls = RegisteredAuthorities()
+    keeper = SvidKeeper(authority, tls, clock, obtain=obtain)
+    await keeper.renew()
+    await tls.look(clients)
+    with closing(listen(LOOPBACK, port)) as listener:
+        async with (
+            OAuthServer(serve(origin=f"https://{HOST}:{port}"), tls, listener=listener),
+            kept_running(keeper.run, keeper.follow_bundles, partial(tls.follow, clients)),
+        ):
+            yield
 
 
 class OwnBundle:
@@ -178,14 +214,3 @@ async def _rotate(keys: SigningKeys, settings: OAuthSettings, clock: Clock) -> N
         await asyncio.sleep(settings.jwks_cache.total_seconds() / 2)
         with contextlib.suppress(AgentShieldError):  # the key that signs goes on for a while; see SigningKeys.signer
             await keys.rotate_if_due(clock())
-
-
-@asynccontextmanager
-async def _kept_running(*works: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
-    tasks = [asyncio.create_task(run_always(work)) for work in works]
-    try:
-        yield
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)

@@ -4,18 +4,25 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from datetime import datetime
-from typing import Final
+from typing import Final, Protocol
 
 from agentshield.authority.service import AuthorityService
 from agentshield.clock import Clock
 from agentshield.errors import AgentShieldError
 from agentshield.identity.bundle import BundleSet, TrustBundle
 from agentshield.identity.x509_svid import X509Svid, renew_at
-from agentshield.sdk.tls import SpiffeContext
 
 _LOOK_INTERVAL: Final = 5.0  # seconds between looks at our own SVID's age: clocks jump, machines sleep
 
 _log = logging.getLogger(__name__)
+
+
+class ServerTls(Protocol):
+    """Where a server's SVID goes: `SpiffeContext`, or another context that can take a new one while in use."""
+
+    def update(self, svid: X509Svid, bundles: BundleSet) -> None:
+        """Show `svid` and trust `bundles` from the next handshake on."""
+        ...
 
 
 class SvidKeeper:
@@ -24,7 +31,7 @@ class SvidKeeper:
     def __init__(
         self,
         service: AuthorityService,
-        context: SpiffeContext,
+        context: ServerTls,
         clock: Clock,
         *,
         obtain: Callable[[], Awaitable[X509Svid]],

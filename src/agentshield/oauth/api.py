@@ -1,6 +1,7 @@
 """The authorization server over HTTP, as one ASGI application: read, hand on, write. Decisions are the service's."""
 
 import logging
+import ssl
 from collections.abc import Mapping, MutableMapping
 from typing import Any, Final, Protocol
 from urllib.parse import parse_qs
@@ -72,7 +73,10 @@ class Watch(Protocol):
 
 
 class OAuthApp:
-    """The endpoints. Whatever a client sends, it is answered by the RFC's code and nothing of our insides."""
+    """The endpoints. Whatever a client sends, it is answered by the RFC's code and nothing of our insides.
+
+    `origin` is where they are reached, unless that is the issuer: what DPoP proofs name (RFC 9449, 4.2).
+    """
 
     def __init__(
         self,
@@ -83,6 +87,7 @@ class OAuthApp:
         document: bytes,
         nonces: DpopNonces,
         clock: Clock,
+        origin: str | None = None,
     ) -> None:
         self._service = service
         self._watch = watch
@@ -90,6 +95,7 @@ class OAuthApp:
         self._document = document
         self._nonces = nonces
         self._clock = clock
+        self._origin = origin or settings.issuer
         self._posts = {
             "/oauth/token": self._token,
             BACKCHANNEL_PATH: self._backchannel,
@@ -144,14 +150,14 @@ class OAuthApp:
         identity = peer if isinstance(peer, VerifiedIdentity) else None
         return OAuthRequest(
             method="POST",
-            url=self._settings.issuer + scope["path"],
+            url=self._origin + scope["path"],
             form=await read_form(headers, scope["query_string"], receive),
             authorization=authorization[0] if authorization else None,
             dpop=_values(headers, b"dpop"),
             client_attestation=_values(headers, b"oauth-client-attestation"),
             client_attestation_pop=_values(headers, b"oauth-client-attestation-pop"),
             peer=identity,
-            certificate=identity.chain[0] if identity is not None and identity.chain else None,
+            certificate=_certificate(scope),
             request_id=request_id,
             remote=(scope.get("client") or ("",))[0],
         )
@@ -220,6 +226,12 @@ def _token_members(granted: TokenResponse) -> dict[str, Any]:
         "authorization_details": list(granted.authorization_details) or None,
     }
     return {name: value for name, value in members.items() if value is not None}
+
+
+def _certificate(scope: Scope) -> bytes | None:
+    """Return the certificate of the connection (ASGI TLS extension), which the handshake has seen the key of."""
+    chain = scope.get("extensions", {}).get("tls", {}).get("client_cert_chain")
+    return ssl.PEM_cert_to_DER_cert(chain[0]) if chain else None
 
 
 def _feed_place(query: bytes) -> tuple[int, float]:

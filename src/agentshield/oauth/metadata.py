@@ -20,7 +20,6 @@ CIBA: Final = "urn:openid:params:grant-type:ciba"
 JWT_BEARER: Final = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 WELL_KNOWN: Final = ("/.well-known/oauth-authorization-server", "/.well-known/openid-configuration")
 
-# tls_client_auth is not among them: our TLS takes no certificate but SVIDs (docs/adr/0009-tls-context.md).
 _METHODS: Final = (
     ClientAuthMethod.SPIFFE_JWT,
     ClientAuthMethod.SPIFFE_X509,
@@ -29,13 +28,22 @@ _METHODS: Final = (
     ClientAuthMethod.CLIENT_SECRET_BASIC,
     ClientAuthMethod.CLIENT_SECRET_POST,
 )
+# Where clients authenticate.
+_AUTHENTICATED: Final = (
+    "token_endpoint",
+    "introspection_endpoint",
+    "revocation_endpoint",
+    "pushed_authorization_request_endpoint",
+    "backchannel_authentication_endpoint",
+)
 
 
 def client_methods(settings: OAuthSettings) -> tuple[ClientAuthMethod, ...]:
     """Return how a client may prove itself to a server of these settings."""
     attested = (ClientAuthMethod.ATTESTATION,) if ATTESTATION_DRAFT in settings.drafts else ()
     by_wit = (ClientAuthMethod.SPIFFE_WIT,) if SPIFFE_WIT_DRAFT in settings.drafts else ()
-    return (*_METHODS, *attested, *by_wit)
+    by_certificate = (ClientAuthMethod.TLS_CLIENT_AUTH,) if settings.mtls_origin is not None else ()
+    return (*_METHODS, *attested, *by_wit, *by_certificate)
 
 
 def metadata(
@@ -75,6 +83,12 @@ def metadata(
         document["authorization_grant_profiles_supported"] = ["urn:ietf:params:oauth:grant-profile:id-jag"]
     if IDENTITY_CHAINING_DRAFT in settings.drafts:
         document["identity_chaining_requested_token_types_supported"] = ["urn:ietf:params:oauth:token-type:jwt"]
+    if settings.mtls_origin is not None:  # RFC 8705, 5
+        document["mtls_endpoint_aliases"] = {
+            name: settings.mtls_origin + document[name].removeprefix(settings.issuer)
+            for name in _AUTHENTICATED
+            if name in document
+        }
     return json.dumps(document, separators=(",", ":")).encode()
 
 

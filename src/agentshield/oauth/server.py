@@ -10,8 +10,11 @@ from typing import Any, Final, Self
 import uvicorn
 
 from agentshield.errors import UnavailableError
+from agentshield.oauth.registered_tls import RegisteredAuthorities
 from agentshield.sdk.tls import SpiffeContext
 from agentshield.uvicorn import ShieldProtocol
+
+ServerContext = SpiffeContext | RegisteredAuthorities
 
 _STOP_SECONDS: Final = 5
 _MAX_REQUESTS_WAITING: Final = 1024
@@ -26,7 +29,7 @@ class PortTakenError(UnavailableError):
 class OAuthServer:
     """Serves `app` while it is entered. `port` 0 lets the system choose; `port` then says which."""
 
-    def __init__(self, app: Any, tls: SpiffeContext, *, listener: socket.socket) -> None:
+    def __init__(self, app: Any, tls: ServerContext, *, listener: socket.socket) -> None:
         self._config = uvicorn.Config(
             app,
             http=ShieldProtocol,

@@ -1,6 +1,7 @@
 """`agentshield client`: what an agent may prove itself by at the token service, beside its SVIDs."""
 
 import base64
+import ssl
 from pathlib import Path
 
 import click
@@ -31,6 +32,9 @@ def command() -> None:
 )
 @click.option("--jwks-file", type=_FILE, help="Its public keys (JWK Set), for private_key_jwt.")
 @click.option("--attester-jwks-file", type=_FILE, help="The public keys of who attests its instances (JWK Set).")
+@click.option("--tls-ca-file", type=_FILE, help="Its certificate's authority (PEM), for tls_client_auth.")
+@click.option("--tls-san-dns", metavar="NAME", help="The DNS name in that certificate, or:")
+@click.option("--tls-san-uri", metavar="URI", help="The URI in it.")
 @click.option(
     "--redirect-uri",
     "redirect_uris",
@@ -46,6 +50,9 @@ def create(
     methods: tuple[str, ...],
     jwks_file: Path | None,
     attester_jwks_file: Path | None,
+    tls_ca_file: Path | None,
+    tls_san_dns: str | None,
+    tls_san_uri: str | None,
     redirect_uris: tuple[str, ...],
     notification_endpoint: str | None,
     notification_ca_file: Path | None,
@@ -58,6 +65,9 @@ def create(
         "methods": list(methods),
         "jwks": _encoded(jwks_file),
         "attester_jwks": _encoded(attester_jwks_file),
+        "tls_ca": _encoded_certificate(tls_ca_file),
+        "tls_san_dns": tls_san_dns,
+        "tls_san_uri": tls_san_uri,
         "redirect_uris": list(redirect_uris),
         "notification_endpoint": notification_endpoint,
         "notification_ca_pem": _encoded(notification_ca_file),
@@ -89,6 +99,15 @@ def delete(client_id: str) -> None:
     invocation.confirm(f"delete client {client_id} of {client['agent']}?")
     invocation.admin.delete(f"/v1/clients/{segment(client_id)}")
     invocation.output.say(f"deleted {client_id}; tokens it was given last until they expire, minutes at most")
+
+
+def _encoded_certificate(path: Path | None) -> str | None:
+    if path is None:
+        return None
+    try:
+        return base64.b64encode(ssl.PEM_cert_to_DER_cert(path.read_text())).decode()
+    except (ValueError, UnicodeDecodeError) as error:
+        raise click.BadParameter(f"{path} is not one certificate in PEM", param_hint="--tls-ca-file") from error
 
 
 def _encoded(path: Path | None) -> str | None:

@@ -19,6 +19,8 @@ from agentshield.app.output import box
 DEFAULT_TRUST_DOMAIN = "example.test"
 DATABASE_VARIABLE = "AGENTSHIELD_DATABASE"
 
+_Ports = tuple[int, int, int | None]  # the authority's, the token service's, and its second one
+
 
 @click.command(name="up", cls=Command)
 @click.option("--trust-domain", metavar="NAME", help=f"Whose identities these are ({DEFAULT_TRUST_DOMAIN}).")
@@ -29,6 +31,11 @@ DATABASE_VARIABLE = "AGENTSHIELD_DATABASE"
     type=click.IntRange(0, 65535),
     default=0,
     help="Of the token service, and in its issuer's name; as the last time, or any free port (0).",
+)
+@click.option(
+    "--mtls-port",
+    type=click.IntRange(1, 65535),
+    help="Also serve tokens to clients with certificates of authorities registered for them (tls_client_auth).",
 )
 @click.option(
     "--database-file",
@@ -43,6 +50,7 @@ def command(
     ephemeral: bool,
     port: int,
     token_port: int,
+    mtls_port: int | None,
     database_file: Path | None,
     detach: bool,
     ready_fd: int | None,
@@ -52,10 +60,10 @@ def command(
     if detach:
         if ephemeral:
             raise click.UsageError("--ephemeral and --detach: nobody could find the state of such a process")
-        _detach(invocation, trust_domain, (port, token_port), database_file)
+        _detach(invocation, trust_domain, (port, token_port, mtls_port), database_file)
         return
     try:
-        _run(invocation, trust_domain, (port, token_port), database_file, ready_fd, is_ephemeral=ephemeral)
+        _run(invocation, trust_domain, (port, token_port, mtls_port), database_file, ready_fd, is_ephemeral=ephemeral)
     except Exception as error:
         _tell(ready_fd, Failure.of(error).as_json())
         raise
@@ -64,13 +72,13 @@ def command(
 def _run(
     invocation: Invocation,
     trust_domain: str | None,
-    ports: tuple[int, int],
+    ports: _Ports,
     database_file: Path | None,
     ready_fd: int | None,
     *,
     is_ephemeral: bool,
 ) -> None:
-    """Run here. `ports` are the authority's and the token service's."""
+    """Run here."""
     from agentshield.app.state_dir import StateDir
     from agentshield.app.up import UpRequest, run_up
     from agentshield.identity.spiffe_id import TrustDomain
@@ -86,6 +94,7 @@ def _run(
         trust_domain=TrustDomain.parse(trust_domain or state.trust_domain() or DEFAULT_TRUST_DOMAIN),
         port=ports[0],
         token_port=ports[1],
+        mtls_port=ports[2],
         database_url=_database_url(database_file),
         is_ephemeral=is_ephemeral,
     )
@@ -120,9 +129,7 @@ def show_ready(invocation: Invocation, facts: dict[str, Any], *, stop: str) -> N
     print(box(lines, title="AgentShield is up"), flush=True)
 
 
-def _detach(
-    invocation: Invocation, trust_domain: str | None, ports: tuple[int, int], database_file: Path | None
-) -> None:
+def _detach(invocation: Invocation, trust_domain: str | None, ports: _Ports, database_file: Path | None) -> None:
     """Start the same command in the background, and wait for the line that says how it went."""
     state = invocation.state_dir
     state.path.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -130,6 +137,7 @@ def _detach(
     command_line = [sys.executable, "-m", "agentshield.app.main", "up", "--state-dir", str(state.path)]
     command_line += ["--ready-fd", str(writing), "--port", str(ports[0])]
     command_line += ["--token-port", str(ports[1])]
+    command_line += ["--mtls-port", str(ports[2])] if ports[2] else []
     command_line += ["--trust-domain", trust_domain] if trust_domain else []
     command_line += ["--database-file", str(database_file)] if database_file else []
     with os.fdopen(os.open(state.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as log:
