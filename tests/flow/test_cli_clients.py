@@ -2,6 +2,7 @@
 
 import json
 import re
+import stat
 
 from agentshield.identity.jwk import jwk_of
 from agentshield.identity.keys import generate_private_key
@@ -59,6 +60,32 @@ def test_a_client_with_a_certificate_of_another_authority(desk, free_port):
     assert desk.type(f"{create} --tls-ca-file {authority}").code == 2
     names = "--tls-san-dns a.example.test --tls-san-uri https://a.example.test"
     assert desk.type(f"{create} --tls-ca-file {authority} {names}").code == 2
+
+
+def test_a_client_secret_is_an_exception_with_an_end_and_a_reason(desk):
+    """Written to a new file for its owner only, and nowhere else: not on the screen, not in the log."""
+    desk.up()
+    assert desk.type("agentshield agent create planner").code == 0
+    assert desk.type("agentshield client create old --agent planner --method client_secret_basic").code == 0
+    make = "agentshield client secret old --ttl 30d --reason 'vendor product without workload identity'"
+    done = desk.type(f"{make} --out secret.txt")
+    assert done.code == 0, done.err
+    file = desk.home / "secret.txt"
+    secret = file.read_text().strip()
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert len(secret) >= 40
+    assert secret not in done.out + done.err
+    assert secret not in desk.type("agentshield client show old -o json").out
+    assert desk.type("agentshield client show old -o json").data["secret_expires_at"]
+    assert secret not in desk.type("agentshield audit export").out
+    for line, code in {
+        f"{make} --out secret.txt": 2,  # it is there already
+        "agentshield client secret old --ttl 91d --reason x --out other.txt": 2,
+        "agentshield client secret old --ttl 30d --out other.txt": 2,
+        "agentshield client secret nobody --ttl 30d --reason x --out other.txt": 6,
+    }.items():
+        assert desk.type(line).code == code, line
+    assert not (desk.home / "other.txt").exists()
 
 
 def test_the_token_service_listens_where_it_is_told(desk, free_port):

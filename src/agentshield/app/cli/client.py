@@ -2,6 +2,7 @@
 
 import base64
 import ssl
+from datetime import timedelta
 from pathlib import Path
 
 import click
@@ -9,7 +10,9 @@ import click
 from agentshield.app.admin_client import segment
 from agentshield.app.cli.shapes import CLIENT
 from agentshield.app.command import Noun
+from agentshield.app.durations import DURATION
 from agentshield.app.invocation import current
+from agentshield.app.secret_file import write_secret
 
 _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 
@@ -99,6 +102,31 @@ def delete(client_id: str) -> None:
     invocation.confirm(f"delete client {client_id} of {client['agent']}?")
     invocation.admin.delete(f"/v1/clients/{segment(client_id)}")
     invocation.output.say(f"deleted {client_id}; tokens it was given last until they expire, minutes at most")
+
+
+@command.command()
+@click.argument("client_id")
+@click.option("--ttl", type=DURATION, required=True, help="When it ends; at most 90d.")
+@click.option("--reason", required=True, metavar="TEXT", help="Why it cannot use its SVID; kept in the audit log.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    required=True,
+    help="Write the secret to this file, 0600. It is shown nowhere.",
+)
+def secret(client_id: str, ttl: timedelta, reason: str, out: Path) -> None:
+    """Make a secret for a client that cannot do better yet, in place of its former one.
+
+    For clients registered for client_secret_basic or client_secret_post. It is an exception with an end and a reason.
+    """
+    invocation = current()
+    if out.exists():
+        raise click.UsageError(f"{out} exists; a secret is written to a new file", click.get_current_context())
+    body = {"lifetime": int(ttl.total_seconds()), "reason": reason}
+    made = invocation.admin.post(f"/v1/clients/{segment(client_id)}/secret", body)
+    write_secret(out, made["secret"])
+    invocation.output.say(f"secret of {client_id} written to {out}; it ends at {made['expires_at']}")
 
 
 def _encoded_certificate(path: Path | None) -> str | None:

@@ -1,6 +1,5 @@
 """`agentshield join-token`: one-time admission of node agents."""
 
-import os
 from datetime import timedelta
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from agentshield.app.cli.shapes import JOIN_TOKEN
 from agentshield.app.command import Noun
 from agentshield.app.durations import DURATION
 from agentshield.app.invocation import current
+from agentshield.app.secret_file import write_secret
 
 
 @click.group(name="join-token", cls=Noun)
@@ -35,7 +35,7 @@ def create(ttl: timedelta, spiffe_id: str | None, out: Path | None) -> None:
     invocation = current()
     token = invocation.admin.post("/v1/join-tokens", {"ttl": int(ttl.total_seconds()), "spiffe_id": spiffe_id})
     if out is not None:
-        _write_secret(out, token.pop("token"))
+        write_secret(out, token.pop("token"))
         invocation.output.say(f"token written to {out}; it works once, for {int(ttl.total_seconds())}s")
         invocation.output.show(JOIN_TOKEN, token)
     elif invocation.output.chosen in ("table", "wide"):
@@ -58,10 +58,3 @@ def revoke(token_id: str) -> None:
     invocation = current()
     invocation.admin.delete(f"/v1/join-tokens/{segment(token_id)}")
     invocation.output.say(f"revoked {token_id}")
-
-
-def _write_secret(path: Path, secret: str) -> None:
-    """Create the file for its owner only, and never through somebody else's link."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(secret + "\n")
