@@ -8,7 +8,15 @@ from typing import Any
 from agentshield.identity.access_token import Confirmation
 from agentshield.identity.act_chain import ActChain, Party
 from agentshield.oauth.errors import OAuthError, OAuthErrorCode
-from agentshield.oauth.model import AuthenticatedClient, SingleUse
+from agentshield.oauth.model import AuthenticatedClient, IssuedToken, SingleUse
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewRefreshToken:
+    """A refresh token that is to come with an access token. Of `text` the record has a digest."""
+
+    text: str = field(repr=False)
+    record: IssuedToken
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +35,7 @@ class Entitlement:
     auth_time: int | None = None
     acr: str | None = None
     issued_token_type: str | None = None
+    refresh: NewRefreshToken | None = None
     approvers: int = 0  # humans who agreed to exactly this
 
 

@@ -209,9 +209,10 @@ class TokenIssuer:
     async def _finish(
         self, signed: _Signed, client: AuthenticatedClient, request: OAuthRequest, at: datetime
     ) -> TokenResponse:
-        record, entitlement = signed.record, signed.entitlement
+        record, entitlement, refresh = signed.record, signed.entitlement, signed.entitlement.refresh
+        beside = None if refresh is None else refresh.record
         try:  # (4)
-            await self._store.tokens.issue(record, uses=(*client.uses, *entitlement.uses), at=at)
+            await self._store.tokens.issue(record, uses=(*client.uses, *entitlement.uses), at=at, beside=beside)
         except AlreadyUsedError as error:
             raise replayed(error) from error
         except ParentRevokedError as error:
@@ -225,6 +226,7 @@ class TokenIssuer:
             expires_in=int((record.expires_at - record.issued_at).total_seconds()),
             scope=" ".join(sorted(entitlement.scopes)) or None,
             issued_token_type=entitlement.issued_token_type,
+            refresh_token=None if refresh is None else refresh.text,
             authorization_details=entitlement.authorization_details,
         )
 
@@ -236,6 +238,8 @@ class TokenIssuer:
             # Whatever the log's trouble is: what is not on record must not be used, though nobody was handed it.
             _log.exception("token %s is not on record in the audit log, and is not handed out", signed.record.jti)
             await self._take_back(signed.record.jti, at)
+            if signed.entitlement.refresh is not None:
+                await self._take_back(signed.entitlement.refresh.record.jti, at)
             raise OAuthError(
                 OAuthErrorCode.TEMPORARILY_UNAVAILABLE, "try again later", rule="audit first", detail=str(error)
             ) from error

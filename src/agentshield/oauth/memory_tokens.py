@@ -19,17 +19,26 @@ class MemoryTokens:
         self._uses: dict[bytes, datetime] = {}
         self._epoch = 0
 
-    async def issue(self, token: IssuedToken | None, *, uses: tuple[SingleUse, ...], at: datetime) -> None:
+    async def issue(
+        self,
+        token: IssuedToken | None,
+        *,
+        uses: tuple[SingleUse, ...],
+        at: datetime,
+        beside: IssuedToken | None = None,
+    ) -> None:
         """Claim and record, or neither. Raises: AlreadyUsedError, ParentRevokedError."""
         claimed = digests_of(uses, at=at)
         for digest, use in claimed.items():
             if digest in self._uses and self._uses[digest] > at:
                 raise AlreadyUsedError(use.kind)
-        if token is not None:
-            self._check(token)
-            self._tokens[token.jti] = token
-            for parent in token.parents:
-                self._children[parent].add(token.jti)
+        tokens = [each for each in (token, beside) if each is not None]
+        for each in tokens:
+            self._check(each)
+        for each in tokens:
+            self._tokens[each.jti] = each
+            for parent in each.parents:
+                self._children[parent].add(each.jti)
         self._uses.update((digest, kept_until(use)) for digest, use in claimed.items())
 
     async def find(self, jti: str) -> IssuedToken | None:

@@ -10,6 +10,7 @@ from agentshield.identity.access_token import Confirmation
 from agentshield.identity.spiffe_id import SpiffeId
 from agentshield.oauth.directory import AgentRegistration
 
+REFRESH_TOKEN: Final = "refresh_token"  # noqa: S105  the kind's name
 DEFAULT_TOKEN_LIFETIME: Final = timedelta(minutes=5)
 MAX_TOKEN_LIFETIME: Final = timedelta(minutes=15)
 

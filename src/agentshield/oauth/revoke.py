@@ -15,7 +15,7 @@ from agentshield.identity.jws import HeaderRule, UnverifiedJws
 from agentshield.identity.spiffe_id import SpiffeId
 from agentshield.oauth.errors import AlreadyUsedError, OAuthError, OAuthErrorCode
 from agentshield.oauth.issuers.federation import TOKEN_TYPES
-from agentshield.oauth.model import AuthenticatedClient, IssuedToken, Revocation
+from agentshield.oauth.model import REFRESH_TOKEN, AuthenticatedClient, IssuedToken, Revocation
 from agentshield.oauth.replay import replayed
 from agentshield.oauth.requests import OAuthRequest
 from agentshield.oauth.store import TokenStore
@@ -72,7 +72,9 @@ class Revoker:
         return revoked
 
     async def _revoke(self, record: IssuedToken, *, by: str, at: datetime) -> tuple[Revocation, ...]:
-        revoked = await self.tokens.revoke(record.jti, at=at)
+        # RFC 7009, 2.1: with a refresh token goes whatever rests on the same grant.
+        root = record.parents[0] if record.kind == REFRESH_TOKEN else record.jti
+        revoked = await self.tokens.revoke(root, at=at)
         event = TokenRevoked(
             at=at,
             by=by,

@@ -11,14 +11,21 @@ from agentshield.clock import Clock
 from agentshield.errors import AgentShieldError, UnavailableError
 from agentshield.identity.bundle import BundleSource
 from agentshield.oauth.authorization_details import DetailTypes
+from agentshield.oauth.authorize.journey import Journey
+from agentshield.oauth.authorize.par import PushedRequests
+from agentshield.oauth.authorize.parts import Authorization, PushedResponse
+from agentshield.oauth.authorize.record import AuthorizationRecord
 from agentshield.oauth.backchannel.endpoint import BackchannelEndpoint
 from agentshield.oauth.backchannel.parts import Backchannel, BackchannelResponse
 from agentshield.oauth.directory import AgentDirectory
 from agentshield.oauth.errors import AlreadyUsedError, OAuthError, OAuthErrorCode
+from agentshield.oauth.grants.authorization_code import AUTHORIZATION_CODE, AuthorizationCode
 from agentshield.oauth.grants.ciba import Ciba
 from agentshield.oauth.grants.client_credentials import ClientCredentials
 from agentshield.oauth.grants.context import Grant, GrantContext, Handler
+from agentshield.oauth.grants.human_delegation import HumanDelegation
 from agentshield.oauth.grants.jwt_bearer import JwtBearer
+from agentshield.oauth.grants.refresh_token import RefreshToken
 from agentshield.oauth.grants.token_exchange import TokenExchange
 from agentshield.oauth.introspect import Introspection
 from agentshield.oauth.issuance_policy import IssuancePolicy
@@ -26,10 +33,10 @@ from agentshield.oauth.issue import TokenIssuer
 from agentshield.oauth.issuers.federation import Federation
 from agentshield.oauth.keys import SigningKeys
 from agentshield.oauth.metadata import CIBA, JWT_BEARER, TOKEN_EXCHANGE
-from agentshield.oauth.model import AuthenticatedClient, Revocation
+from agentshield.oauth.model import REFRESH_TOKEN, AuthenticatedClient, Revocation
 from agentshield.oauth.requests import OAuthRequest, TokenResponse
 from agentshield.oauth.revoke import Revoker
-from agentshield.oauth.settings import BACKCHANNEL_PATH, ID_JAG_DRAFT, OAuthSettings
+from agentshield.oauth.settings import BACKCHANNEL_PATH, ID_JAG_DRAFT, PAR_PATH, OAuthSettings
 from agentshield.oauth.store import OAuthStore
 from agentshield.oauth.subject import SubjectTokens
 
@@ -59,7 +66,7 @@ class OAuthService:
     """The authorization server.
 
     `grants` adds grant types; by `bundles`, agents' JWT-SVIDs are subject tokens too; by `backchannel`, agents can ask
-    humans; `policy` may say no to what blueprints allow.
+    humans; by `authorization`, humans can delegate to agents; `policy` may say no to what blueprints allow.
     """
 
     def __init__(
@@ -77,6 +84,7 @@ class OAuthService:
         details: DetailTypes | None = None,
         grants: Mapping[str, Grant] | None = None,
         backchannel: Backchannel | None = None,
+        authorization: Authorization | None = None,
         policy: IssuancePolicy | None = None,
     ) -> None:
         self._authenticator = authenticator
@@ -99,6 +107,15 @@ class OAuthService:
         if backchannel is not None:
             self._asking = BackchannelEndpoint(self.context, backchannel, sink)
             self._grants[CIBA] = Ciba(self.context, backchannel, sink)
+        self._pushed: PushedRequests | None = None
+        self.journey: Journey | None = None  # of browsers, where humans can delegate
+        if authorization is not None:
+            record = AuthorizationRecord(sink)
+            delegation = HumanDelegation(self.context, authorization, record)
+            self._pushed = PushedRequests(self.context, authorization, record)
+            self.journey = Journey(self.context, authorization, record)
+            self._grants[AUTHORIZATION_CODE] = AuthorizationCode(delegation)
+            self._grants[REFRESH_TOKEN] = RefreshToken(delegation)
         self._introspection = Introspection(settings=settings, store=store, directory=directory, keys=keys)
         self.revoker: Final = Revoker(tokens=store.tokens, sink=sink)
 
@@ -131,6 +148,14 @@ class OAuthService:
             OAuthError: as `token`.
         """
         return await self._answered(request, self._question)
+
+    async def push(self, request: OAuthRequest) -> PushedResponse:
+        """Answer a request to the pushed authorization request endpoint (RFC 9126, 2); on record like a token.
+
+        Raises:
+            OAuthError: as `token`.
+        """
+        return await self._answered(request, self._pushing)
 
     async def _answered(self, request: OAuthRequest, choose: Callable[[OAuthRequest], Handler[T]]) -> T:
         at = self._clock()
@@ -188,6 +213,11 @@ class OAuthService:
             raise OAuthError(OAuthErrorCode.UNAUTHORIZED_CLIENT, "nobody can be asked here", rule="CIBA 13")
         return self._asking
 
+    def _pushing(self, _: OAuthRequest) -> PushedRequests:
+        if self._pushed is None:
+            raise OAuthError(OAuthErrorCode.UNAUTHORIZED_CLIENT, "no human can delegate here", rule="RFC 9126 2.3")
+        return self._pushed
+
     async def _refused(
         self, refusal: OAuthError, request: OAuthRequest, client: AuthenticatedClient | None, at: datetime
     ) -> None:
@@ -228,11 +258,12 @@ def _unavailable(error: Exception) -> OAuthError:
 def _event(
     refusal: OAuthError, request: OAuthRequest, client: AuthenticatedClient | None, at: datetime
 ) -> TokenRefused:
-    is_question = request.url.endswith(BACKCHANNEL_PATH)
+    asked_by = {BACKCHANNEL_PATH: "ciba", PAR_PATH: AUTHORIZATION_CODE}
+    grant = next((name for path, name in asked_by.items() if request.url.endswith(path)), None)
     named = request.form.get("audience") or request.form.get("resource") or ("",)
     return TokenRefused(
         at=at,
-        grant="ciba" if is_question else (request.form.get("grant_type") or ("",))[0].rpartition(":")[2],
+        grant=grant or (request.form.get("grant_type") or ("",))[0].rpartition(":")[2],
         agent="" if client is None else str(client.agent.spiffe_id),
         client_id=(request.form.get("client_id") or ("",))[0] if client is None else client.client_id,
         method="" if client is None else client.method.value,

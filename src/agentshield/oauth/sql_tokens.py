@@ -32,16 +32,24 @@ class SqlTokens:
         self._database = database
         self._statements = STATEMENTS[database.dialect]
 
-    async def issue(self, token: IssuedToken | None, *, uses: tuple[SingleUse, ...], at: datetime) -> None:
+    async def issue(
+        self,
+        token: IssuedToken | None,
+        *,
+        uses: tuple[SingleUse, ...],
+        at: datetime,
+        beside: IssuedToken | None = None,
+    ) -> None:
         """Claim and record, or neither. Raises: AlreadyUsedError, ParentRevokedError."""
-        row = None if token is None else token_values(token)  # not in the writer's thread, which all wait for
-        links = [] if token is None else [(parent, token.jti) for parent in sorted(set(token.parents))]
+        tokens = [each for each in (token, beside) if each is not None]
+        rows = [token_values(each) for each in tokens]  # not in the writer's thread, which all wait for
+        links = [(parent, each.jti) for each in tokens for parent in sorted(set(each.parents))]
 
         def job(connection: Connection) -> None:
             claim(connection, uses, at=at)
-            for parent, _ in links:
+            for parent in sorted({parent for parent, _ in links}):
                 self._check_parent(connection, parent)
-            if row is not None:
+            for row in rows:
                 connection.exec_driver_sql(self._statements.insert, row)
             for link in links:
                 connection.exec_driver_sql(self._statements.derive, link)

@@ -63,8 +63,15 @@ class FederatedCredentialStore(RecordStore[FederatedCredential], Protocol):
 class TokenStore(Protocol):
     """Issuances, revocations and single-use identifiers: whatever must be one transaction."""
 
-    async def issue(self, token: IssuedToken | None, *, uses: tuple[SingleUse, ...], at: datetime) -> None:
-        """Claim every one of `uses` and record `token`, all or nothing, durably.
+    async def issue(
+        self,
+        token: IssuedToken | None,
+        *,
+        uses: tuple[SingleUse, ...],
+        at: datetime,
+        beside: IssuedToken | None = None,
+    ) -> None:
+        """Claim every one of `uses` and record `token`, and one `beside` it, all or nothing, durably.
 
         Raises:
             AlreadyUsedError: one of them has been claimed; nothing was recorded.

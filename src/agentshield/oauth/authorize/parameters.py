@@ -1,4 +1,4 @@
-"""The parameters of a pushed authorization request, each by its rule (RFC 6749 4.1.1, 7636 4.3, 9126 2.1)."""
+"""The parameters of a pushed authorization request, by their rules (RFC 6749, 4.1.1; RFC 7636, 4.3; RFC 9126, 2.1)."""
 
 import re
 from typing import Final
