@@ -47,6 +47,7 @@ class PushApi:
         self._service = service
         self._callers = callers
         self._clock = clock
+        self._wit_limit = RateLimiter(rates.sign_wit)
         self._record_limit = RateLimiter(rates.record)
         self._stopping = asyncio.Event()
         self._progress: dict[SpiffeId, tuple[object, NodeProgress]] = {}
@@ -57,6 +58,7 @@ class PushApi:
             (
                 methods.WATCH_ENTRIES.handled_by(self.watch_entries),
                 methods.WATCH_ENFORCEMENT.handled_by(self.watch_enforcement),
+                methods.NEW_WIT_SVID.handled_by(self.new_wit_svid),
                 methods.RECORD_EVENTS.handled_by(self.record_events),
             )
         )
@@ -111,6 +113,17 @@ class PushApi:
             if self._progress.get(node.spiffe_id, (None,))[0] is mark:
                 del self._progress[node.spiffe_id]
         raise _come_again()
+
+    @answered
+    async def new_wit_svid(self, stream: Stream[push_pb2.NewWITSVIDRequest, push_pb2.NewWITSVIDResponse]) -> None:
+        """Sign a WIT-SVID for an entry of the node. SPIRE's own call for it is not final, so it is ours."""
+        await self._wit_limit.take(address_of(stream))
+        node = await self._callers.node(stream)
+        request = await request_of(stream)
+        if not request.csr:
+            raise InvalidInputError("request has no CSR")
+        svid = await self._service.issue_wit_svid(node.spiffe_id, request.entry_id, request.csr)
+        await stream.send_message(push_pb2.NewWITSVIDResponse(token=svid.token))
 
     @answered
     async def record_events(self, stream: Stream[node_pb2.RecordRequest, node_pb2.RecordResponse]) -> None:

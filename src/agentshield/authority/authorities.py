@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from cryptography import x509
 
-from agentshield.identity.bundle import JwtAuthority, TrustBundle, X509Authority
+from agentshield.identity.bundle import JwtAuthority, TrustBundle, WitAuthority, X509Authority
 from agentshield.identity.keys import PublicKey, public_key_from_spki
 from agentshield.identity.spiffe_id import TrustDomain
 
@@ -17,6 +17,7 @@ class AuthorityKind(StrEnum):
 
     X509 = "x509"
     JWT = "jwt"
+    WIT = "wit"
 
 
 class AuthorityState(StrEnum):
@@ -29,7 +30,7 @@ class AuthorityState(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuthorityRecord:
-    """One row of the journal. `public_material` is DER: a certificate (X.509), or a public key (JWT)."""
+    """One row of the journal. `public_material` is DER: a certificate (X.509), or a public key (JWT, WIT)."""
 
     authority_id: str
     kind: AuthorityKind
@@ -47,7 +48,7 @@ class AuthorityRecord:
 
     @property
     def public_key(self) -> PublicKey:
-        """The public key of a JWT authority."""
+        """The public key of a JWT or WIT authority."""
         return public_key_from_spki(self.public_material)
 
 
@@ -75,6 +76,16 @@ def bundle_of(
             )
             for record in in_order
             if record.kind is AuthorityKind.JWT
+        ),
+        wit_authorities=tuple(
+            WitAuthority(
+                key_id=record.authority_id,
+                public_key=record.public_key,
+                expires_at=record.not_after,
+                tainted=record.tainted,
+            )
+            for record in in_order
+            if record.kind is AuthorityKind.WIT
         ),
         sequence=sequence,
         refresh_hint=refresh_hint,

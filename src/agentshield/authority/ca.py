@@ -31,17 +31,19 @@ from agentshield.authority.store import AuthorityStore, Journal
 from agentshield.clock import Clock
 from agentshield.errors import ConfigurationError
 from agentshield.identity.bundle import TrustBundle
-from agentshield.identity.issue import JwtIssuer, X509Issuer, authority_id, self_signed_ca
+from agentshield.identity.issue import JwtIssuer, WitIssuer, X509Issuer, authority_id, self_signed_ca
 from agentshield.identity.keys import PrivateKey, generate_private_key, public_key_to_spki
 from agentshield.identity.x509_svid import check_signing_profile
 
 BACKDATE: Final = timedelta(seconds=10)  # for peers whose clocks are behind
 
+_Issuer = X509Issuer | JwtIssuer | WitIssuer
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Signer:
     record: AuthorityRecord
-    issuer: X509Issuer | JwtIssuer = field(repr=False)
+    issuer: _Issuer = field(repr=False)
 
 
 class CertificateAuthority:
@@ -75,6 +77,12 @@ class CertificateAuthority:
         """Return the JWT authority that signs now, and when it ends. Raises: NoAuthorityError."""
         signer = self._active(AuthorityKind.JWT, at)
         assert isinstance(signer.issuer, JwtIssuer)
+        return signer.issuer, signer.record.not_after
+
+    def wit_issuer(self, at: datetime) -> tuple[WitIssuer, datetime]:
+        """Return the WIT authority that signs now, and when it ends. Raises: NoAuthorityError."""
+        signer = self._active(AuthorityKind.WIT, at)
+        assert isinstance(signer.issuer, WitIssuer)
         return signer.issuer, signer.record.not_after
 
     async def start(self) -> None:
@@ -198,28 +206,35 @@ class CertificateAuthority:
                     )
 
     def _make(self, kind: AuthorityKind, at: datetime) -> tuple[PrivateKey, AuthorityRecord]:
-        key_types = {AuthorityKind.X509: self._settings.ca_key_type, AuthorityKind.JWT: self._settings.jwt_key_type}
-        key = generate_private_key(key_types[kind])
-        begins, ends = (at - BACKDATE).replace(microsecond=0), (at + self._settings.ca_ttl).replace(microsecond=0)
-        if kind is AuthorityKind.X509:
-            certificate = self_signed_ca(self._settings.trust_domain, key, not_before=begins, not_after=ends)
+        settings = self._settings
+        is_ca = kind is AuthorityKind.X509
+        key = generate_private_key(settings.ca_key_type if is_ca else settings.jwt_key_type)
+        begins, ends = (at - BACKDATE).replace(microsecond=0), (at + settings.ca_ttl).replace(microsecond=0)
+        if is_ca:
+            certificate = self_signed_ca(settings.trust_domain, key, not_before=begins, not_after=ends)
             name, public_material = authority_id(certificate), certificate.public_bytes(Encoding.DER)
         else:
+            # Random, so that no two token authorities ever share a kid (WIT-SVID 6.1)
             name, public_material = secrets.token_hex(16), public_key_to_spki(key.public_key())
         return key, AuthorityRecord(
             authority_id=name,
             kind=kind,
-            replica=self._settings.replica,
+            replica=settings.replica,
             state=AuthorityState.PREPARED,
             public_material=public_material,
             not_before=begins,
             not_after=ends,
         )
 
-    def _issuer(self, record: AuthorityRecord, key: PrivateKey) -> X509Issuer | JwtIssuer:
-        if record.kind is AuthorityKind.X509:
-            return X509Issuer(trust_domain=self._settings.trust_domain, certificate=record.certificate, private_key=key)
-        return JwtIssuer(trust_domain=self._settings.trust_domain, key_id=record.authority_id, private_key=key)
+    def _issuer(self, record: AuthorityRecord, key: PrivateKey) -> _Issuer:
+        home = self._settings.trust_domain
+        match record.kind:
+            case AuthorityKind.X509:
+                return X509Issuer(trust_domain=home, certificate=record.certificate, private_key=key)
+            case AuthorityKind.JWT:
+                return JwtIssuer(trust_domain=home, key_id=record.authority_id, private_key=key)
+            case AuthorityKind.WIT:
+                return WitIssuer(trust_domain=home, key_id=record.authority_id, private_key=key)
 
     def _active(self, kind: AuthorityKind, at: datetime) -> _Signer:
         signer = self._signers.get(kind)

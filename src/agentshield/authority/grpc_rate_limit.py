@@ -25,11 +25,12 @@ class Rate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeRates:
-    """What one address may do. Each SVID of a batch counts; X.509 and JWT are counted apart."""
+    """What one address may do. Each SVID of a batch counts; X.509, JWT and WIT are counted apart."""
 
     attest: Rate = Rate(per_second=1, burst=10)
     sign_x509: Rate = Rate(per_second=500, burst=500)
     sign_jwt: Rate = Rate(per_second=500, burst=500)
+    sign_wit: Rate = Rate(per_second=500, burst=500)
     post_status: Rate = Rate(per_second=10, burst=10)
     record: Rate = Rate(per_second=5_000, burst=10_000)
 

@@ -16,6 +16,7 @@ from agentshield.identity.jwt_svid import JwtSvid
 from agentshield.identity.keys import PublicKey
 from agentshield.identity.spiffe_id import SpiffeId
 from agentshield.identity.verify import VerifiedIdentity, verify_jwt_svid, verify_x509_svid
+from agentshield.identity.wit_svid import IssuedWitSvid, verify_wit_svid
 
 
 class SigningFaultError(IntegrityError):
@@ -110,6 +111,33 @@ class Issuance:
         except AgentShieldError as error:
             raise SigningFaultError(f"JWT-SVID just signed for {spiffe_id} does not verify: {error}") from error
         self._check_result(identity, spiffe_id)
+        return svid, issuer.key_id
+
+    def wit_svid(
+        self, spiffe_id: SpiffeId, public_key: PublicKey, *, ttl: timedelta, at: datetime
+    ) -> tuple[IssuedWitSvid, str]:
+        """Sign a WIT-SVID for a key whose holder has proved it, and return it with the ID of the authority that did.
+
+        Raises:
+            ForeignTrustDomainError, NoAuthorityError, SigningFaultError: as `x509_svid`.
+        """
+        self._check_own(spiffe_id)
+        issuer, authority_ends = self._ca.wit_issuer(at)
+        lifetime = min(ttl, self._settings.longest_svid_ttl)
+        svid = issuer.issue_wit_svid(
+            spiffe_id,
+            public_key,
+            issued_at=at,
+            not_before=at - min(BACKDATE, lifetime / 4),
+            expires_at=min(at + lifetime, authority_ends),
+            jti=str(uuid4()),
+        )
+        try:
+            wit = verify_wit_svid(svid.token, BundleSet.of(self._ca.bundle), at=at)
+        except AgentShieldError as error:
+            raise SigningFaultError(f"WIT-SVID just signed for {spiffe_id} does not verify: {error}") from error
+        if wit.spiffe_id != spiffe_id or wit.confirmation.public_key != public_key:
+            raise SigningFaultError(f"signed a WIT-SVID of {wit.spiffe_id} or for another key, expected {spiffe_id}")
         return svid, issuer.key_id
 
     def _check_own(self, spiffe_id: SpiffeId) -> None:

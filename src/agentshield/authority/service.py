@@ -45,6 +45,7 @@ from agentshield.identity.bundle import BundleSet, TrustBundle
 from agentshield.identity.jwt_svid import JwtSvid
 from agentshield.identity.spiffe_id import SpiffeId, TrustDomain
 from agentshield.identity.verify import VerifiedIdentity
+from agentshield.identity.wit_svid import IssuedWitSvid
 from agentshield.identity.x509_svid import X509Svid
 from agentshield.policy.bundle import PolicyBundle
 from agentshield.sdk.enforcement_snapshot import EnforcementSnapshot
@@ -275,6 +276,10 @@ class AuthorityService:
     async def issue_jwt_svid(self, node_id: SpiffeId, entry_id: str, audience: Sequence[str]) -> JwtSvid:
         """Issue a JWT-SVID. Raises: EntryNotAuthorizedError, AgentNotActiveError, InvalidSvidError."""
         return await self._svids.issue_jwt(node_id, entry_id, audience)
+
+    async def issue_wit_svid(self, node_id: SpiffeId, entry_id: str, csr: bytes) -> IssuedWitSvid:
+        """See `Svids.issue_wit`."""
+        return await self._svids.issue_wit(node_id, entry_id, csr)
 
     async def server_svid(self, *, dns_names: Sequence[str] = ()) -> X509Svid:
         """Issue the authority its own SVID, with a new key, for the port it serves nodes on."""

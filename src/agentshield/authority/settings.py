@@ -26,6 +26,7 @@ class AuthoritySettings:
     trust_domain: TrustDomain
     x509_svid_ttl: timedelta = timedelta(hours=1)
     jwt_svid_ttl: timedelta = timedelta(minutes=5)
+    wit_svid_ttl: timedelta = timedelta(hours=1)
     node_svid_ttl: timedelta = timedelta(hours=1)
     ca_ttl: timedelta = timedelta(hours=24)
     ca_key_type: KeyType = KeyType.EC_P256
@@ -41,6 +42,7 @@ class AuthoritySettings:
         for name in (
             "x509_svid_ttl",
             "jwt_svid_ttl",
+            "wit_svid_ttl",
             "node_svid_ttl",
             "ca_ttl",
             "join_token_ttl",
@@ -50,7 +52,7 @@ class AuthoritySettings:
         ):
             if getattr(self, name) <= timedelta(0):
                 raise ConfigurationError(f"{name} is {getattr(self, name)}, expected a positive duration")
-        for name in ("x509_svid_ttl", "jwt_svid_ttl", "node_svid_ttl"):
+        for name in ("x509_svid_ttl", "jwt_svid_ttl", "wit_svid_ttl", "node_svid_ttl"):
             if getattr(self, name) > self.longest_svid_ttl:
                 raise ConfigurationError(
                     f"{name} is {getattr(self, name)}, at most a sixth of ca_ttl ({self.longest_svid_ttl}) is allowed",

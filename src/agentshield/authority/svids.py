@@ -22,6 +22,7 @@ from agentshield.identity.issue import parse_csr
 from agentshield.identity.jwt_svid import JwtSvid
 from agentshield.identity.keys import generate_private_key
 from agentshield.identity.spiffe_id import SpiffeId
+from agentshield.identity.wit_svid import IssuedWitSvid
 from agentshield.identity.x509_svid import X509Svid
 
 MAX_BATCH: Final = 500  # SPIRE's own limit for BatchNewX509SVID
@@ -108,6 +109,38 @@ class Svids:
         )
         await record(self._sink, issued)
         return replace(svid, hint=entry.hint or None)
+
+    async def issue_wit(self, node_id: SpiffeId, entry_id: str, csr: bytes) -> IssuedWitSvid:
+        """Issue a WIT-SVID of one of the node's entries, for the key that signed the CSR (DER).
+
+        It lives as long as the entry's X509-SVIDs: both are bound to a key that stays on the node.
+
+        Raises:
+            NodeNotAttestedError, NodeBannedError, EntryNotAuthorizedError, AgentNotActiveError: not for this node.
+            InvalidSvidError, InvalidKeyError: not a CSR, not signed by its key, or a key that we do not sign.
+            NoAuthorityError, AuditUnavailableError: nothing is handed out.
+        """
+        at = self._clock()
+        node = await self._nodes.get_live(node_id)
+        try:
+            entry = self._registry.authorize(node, entry_id, at)
+            ttl = entry.x509_svid_ttl or self._settings.wit_svid_ttl
+            svid, authority_id = self._issuance.wit_svid(entry.spiffe_id, parse_csr(csr), ttl=ttl, at=at)
+        except AgentShieldError as error:
+            await record(self._sink, _refused("wit-svid", node, entry_id, error, at))
+            raise
+        issued = SvidIssued(
+            at=at,
+            spiffe_id=str(svid.spiffe_id),
+            svid_type="wit-svid",
+            expires_at=svid.expires_at,
+            node=str(node_id),
+            entry_id=entry_id,
+            authority_id=authority_id,
+            fingerprint=hashlib.sha256(svid.token.encode()).hexdigest(),
+        )
+        await record(self._sink, issued)
+        return svid
 
     async def issue_to_service(self, path: str, dns_names: Sequence[str]) -> X509Svid:
         """Issue an SVID to a server of ours, with a new key. Raises: NoAuthorityError, AuditUnavailableError."""

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
 from agentshield.identity.errors import InvalidKeyError, InvalidSvidError
+from agentshield.identity.jwk import jwk_of
 from agentshield.identity.jws import sign_compact
 from agentshield.identity.jwt_svid import JwtSvid
 from agentshield.identity.keys import (
@@ -20,9 +21,11 @@ from agentshield.identity.keys import (
     PublicKey,
     check_key_strength,
     generate_private_key,
+    signing_algorithm,
 )
 from agentshield.identity.leaf_template import LeafTemplate
 from agentshield.identity.spiffe_id import SpiffeId, TrustDomain
+from agentshield.identity.wit_svid import WIT_TYPE, IssuedWitSvid
 from agentshield.identity.x509_svid import check_leaf_profile, check_signing_profile
 
 MAX_CSR_BYTES: Final = 16 * 1024
@@ -157,6 +160,44 @@ class JwtIssuer:
             expires_at=expires_at,
             token=sign_compact(claims, self.private_key, kid=self.key_id),
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WitIssuer:
+    """A WIT authority that can sign: its key, and the `kid` under which the bundle has the public half."""
+
+    trust_domain: TrustDomain
+    key_id: str
+    private_key: PrivateKey = field(repr=False)
+
+    def issue_wit_svid(
+        self,
+        spiffe_id: SpiffeId,
+        public_key: PublicKey,
+        *,
+        issued_at: datetime,
+        not_before: datetime,
+        expires_at: datetime,
+        jti: str,
+    ) -> IssuedWitSvid:
+        """Sign a WIT-SVID (WIT-SVID 2 to 4). Times are cut to whole seconds, `expires_at` downwards.
+
+        Raises:
+            InvalidSvidError: the ID is outside our trust domain or has no path.
+        """
+        if not spiffe_id.member_of(self.trust_domain) or not spiffe_id.is_workload:
+            raise InvalidSvidError(f"authority of {self.trust_domain} signs no WIT-SVID for {spiffe_id}")
+        issued_at, expires_at = issued_at.replace(microsecond=0), expires_at.replace(microsecond=0)
+        claims: dict[str, Any] = {
+            "sub": str(spiffe_id),
+            "iat": int(issued_at.timestamp()),
+            "nbf": int(not_before.timestamp()),
+            "exp": int(expires_at.timestamp()),
+            "jti": jti,
+            "cnf": {"jwk": jwk_of(public_key, alg=signing_algorithm(public_key))},
+        }
+        token = sign_compact(claims, self.private_key, kid=self.key_id, typ=WIT_TYPE)
+        return IssuedWitSvid(spiffe_id=spiffe_id, issued_at=issued_at, expires_at=expires_at, token=token)
 
 
 def self_signed_ca(

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from agentshield.errors import AuthenticationError, InvalidInputError
 from agentshield.identity.errors import InvalidKeyError
 from agentshield.identity.jws import encode_base64url
-from agentshield.identity.keys import PublicKey, check_key_strength, signing_algorithm
+from agentshield.identity.keys import PrivateKey, PublicKey, check_key_strength, signing_algorithm
 from agentshield.identity.strict_json import parse_json_object
 
 MAX_KEYS: Final = 100
@@ -53,6 +53,35 @@ def jwk_of(
     jwk = _required_members(public_key)
     jwk |= {name: value for name, value in (("kid", kid), ("use", use), ("alg", alg)) if value is not None}
     return jwk
+
+
+def private_jwk_of(key: PrivateKey) -> dict[str, Any]:
+    """Write a private key as a JWK with its `alg`: for the one who is to have it, over a socket that is theirs."""
+    from joserfc.jwk import ECKey, RSAKey
+
+    held = RSAKey.import_key(key) if isinstance(key, rsa.RSAPrivateKey) else ECKey.import_key(key)
+    return {**held.as_dict(private=True), "alg": signing_algorithm(key)}
+
+
+def private_key_of(jwk: Mapping[str, Any]) -> PrivateKey:
+    """Read a private key that our own node agent gave us.
+
+    Raises:
+        InvalidJwkError: no private key of a kind and strength we work with.
+    """
+    from joserfc.jwk import ECKey, RSAKey
+
+    if jwk.get("kty") not in ("EC", "RSA"):
+        raise InvalidJwkError("JWK is not a private key of kind EC or RSA")
+    members = {name: jwk[name] for name in ("kty", "crv", "x", "y", "n", "e", *_PRIVATE) if name in jwk}
+    try:
+        key = (RSAKey if members["kty"] == "RSA" else ECKey).import_key(members).private_key
+    except Exception:
+        raise InvalidJwkError("JWK is not a valid private key") from None
+    if not isinstance(key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey):
+        raise InvalidJwkError("JWK is not a private key")
+    _checked(key.public_key())
+    return key
 
 
 def public_key_of(jwk: Mapping[str, Any]) -> PublicKey:

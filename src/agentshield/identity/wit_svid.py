@@ -63,6 +63,31 @@ class ConfirmationKey:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class IssuedWitSvid:
+    """A WIT-SVID as it leaves the authority. Its key is the holder's alone."""
+
+    spiffe_id: SpiffeId
+    issued_at: datetime
+    expires_at: datetime
+    token: str = field(repr=False)
+
+    @classmethod
+    def unsafe_from_own_authority(cls, token: str) -> Self:
+        """Read a token that our own authority or node agent gave us, without its key at hand.
+
+        Never for a token that somebody else presented: that is `verify_wit_svid`'s.
+
+        Raises:
+            InvalidTokenError, InvalidSvidError: not a WIT-SVID.
+        """
+        unverified = UnverifiedWitSvid.parse(token)
+        claims = unverified._jws.unverified_claims()  # noqa: SLF001  of this very file
+        expires_at = time_claim(claims, "exp")
+        issued_at = time_claim(claims, "iat") if "iat" in claims else expires_at
+        return cls(spiffe_id=unverified.subject, issued_at=issued_at, expires_at=expires_at, token=token)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class VerifiedWitSvid:
     """A WIT-SVID that the trust domain signed and that is good now. Who sent it is still to be proved.
 

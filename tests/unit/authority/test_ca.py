@@ -47,13 +47,14 @@ async def ca(make_ca) -> CertificateAuthority:
 
 @pytest.fixture
 def sign(settings, clock):
-    """Issue both kinds of SVID, which verifies them against the bundle on the way."""
+    """Issue each kind of SVID, which verifies them against the bundle on the way; return the first two."""
 
     def issue(authority: CertificateAuthority):
         issuance, at = Issuance(settings, authority), clock()
         key = generate_private_key().public_key()
         x509_svid = issuance.x509_svid(PLANNER, key, ttl=HOUR, dns_names=(), at=at)
         jwt_svid, _ = issuance.jwt_svid(PLANNER, ["api"], ttl=timedelta(minutes=5), with_jti=False, at=at)
+        issuance.wit_svid(PLANNER, key, ttl=HOUR, at=at)
         return x509_svid, jwt_svid
 
     return issue

@@ -11,6 +11,8 @@ from agentshield.identity.jwk import (
     KeySet,
     UnknownKeyError,
     jwk_of,
+    private_jwk_of,
+    private_key_of,
     public_key_of,
     thumbprint,
 )
@@ -127,3 +129,25 @@ def test_endless_exponent_is_refused():
     """A client that shows its own key chooses what verifying with it costs us."""
     with pytest.raises(InvalidJwkError, match="exponent"):
         public_key_of(jwk_of(RSA) | {"e": "_" * 60 + "AQ"})
+
+
+@pytest.mark.parametrize("kind", [KeyType.EC_P256, KeyType.EC_P384, KeyType.RSA_2048])
+def test_a_private_key_travels_to_its_holder_whole(kind):
+    """Another library reads what the node agent sends, and we read what another node agent sends."""
+    key = generate_private_key(kind)
+    jwk = private_jwk_of(key)
+    assert public_key_to_spki(private_key_of(jwk).public_key()) == public_key_to_spki(key.public_key())
+    loaded = jwt.algorithms.get_default_algorithms()[jwk["alg"]].from_jwk(json.dumps(jwk))
+    assert public_key_to_spki(loaded.public_key()) == public_key_to_spki(key.public_key())
+
+
+@pytest.mark.parametrize(
+    "spoil", [{"d": ...}, {"d": "!"}, {"kty": "oct"}, {"kty": ...}, {"crv": "P-999"}, {"x": "AAAA"}]
+)
+def test_what_is_no_private_key_is_refused_without_showing_it(spoil):
+    """An error that quotes its cause would put the key in a log."""
+    jwk = {**private_jwk_of(generate_private_key()), **spoil}
+    with pytest.raises(InvalidJwkError) as caught:
+        private_key_of({name: value for name, value in jwk.items() if value is not ...})
+    assert caught.value.__cause__ is None
+    assert str(jwk["y"]) not in str(caught.value)

@@ -15,6 +15,7 @@ from agentshield.errors import AgentShieldError, InvalidInputError
 from agentshield.identity.bundle import TrustBundle
 from agentshield.identity.jwt_svid import JwtSvid
 from agentshield.identity.spiffe_id import SpiffeId, TrustDomain
+from agentshield.identity.wit_svid import IssuedWitSvid
 from agentshield.sdk.authorizers import only
 from agentshield.sdk.clients.errors import (
     AttestationRefusedError,
@@ -156,6 +157,19 @@ class AuthorityClient:
             methods.NEW_JWT_SVID, spire_pb2.NewJWTSVIDRequest(entry_id=entry_id, audience=audience)
         )
         return JwtSvid.unsafe_from_own_agent(reply.svid.token, hint=reply.svid.hint or None)
+
+    async def new_wit_svid(self, entry_id: str, csr: bytes) -> IssuedWitSvid:
+        """Have a WIT-SVID signed for the key that signed the CSR.
+
+        Raises:
+            NotOfferedError: this authority issues none.
+            NotAtAuthorityError, RequestRefusedError, NodeRefusedError, UnavailableError: as `new_jwt_svid`.
+        """
+        reply = await self._call(methods.NEW_WIT_SVID, push_pb2.NewWITSVIDRequest(entry_id=entry_id, csr=csr))
+        svid = IssuedWitSvid.unsafe_from_own_authority(reply.token)
+        if not svid.spiffe_id.member_of(self._trust_domain):
+            raise InvalidInputError(f"the authority of {self._trust_domain} sent a WIT-SVID of {svid.spiffe_id}")
+        return svid
 
     async def watch_entries(self) -> AsyncIterator[EntriesUpdate]:
         """Follow what this node may serve; the first update is full, and asking for the next confirms the last.

@@ -1,11 +1,12 @@
 """Our values as the messages that a spire-agent knows, and back. Times are whole seconds since 1970, 0 for none."""
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from agentshield.errors import InvalidInputError
-from agentshield.identity.bundle import JwtAuthority, TrustBundle, X509Authority
+from agentshield.identity.bundle import JwtAuthority, TrustBundle, WitAuthority, X509Authority
 from agentshield.identity.keys import public_key_from_spki, public_key_to_spki
 from agentshield.identity.spiffe_id import SpiffeId, TrustDomain
 from agentshield.identity.x509_svid import load_der_certificate
@@ -47,15 +48,8 @@ def bundle_message(bundle: TrustBundle, mask: spire_pb2.BundleMask | None = None
             spire_pb2.X509Certificate(asn1=each.certificate.public_bytes(Encoding.DER), tainted=each.tainted)
             for each in bundle.x509_authorities
         ],
-        jwt_authorities=[
-            spire_pb2.JWTKey(
-                public_key=public_key_to_spki(each.public_key),
-                key_id=each.key_id,
-                expires_at=seconds(each.expires_at),
-                tainted=each.tainted,
-            )
-            for each in bundle.jwt_authorities
-        ],
+        jwt_authorities=map(_key_message, bundle.jwt_authorities),
+        wit_authorities=map(_key_message, bundle.wit_authorities),
         refresh_hint=0 if bundle.refresh_hint is None else int(bundle.refresh_hint.total_seconds()),
         sequence_number=bundle.sequence or 0,
     )
@@ -79,7 +73,8 @@ def bundle_of(message: spire_pb2.Bundle, *, trust_domain: TrustDomain | None = N
             X509Authority(certificate=load_der_certificate(each.asn1), tainted=each.tainted)
             for each in message.x509_authorities
         ),
-        jwt_authorities=tuple(map(_jwt_authority_of, message.jwt_authorities)),
+        jwt_authorities=tuple(JwtAuthority(**_key_members(each)) for each in message.jwt_authorities),
+        wit_authorities=tuple(WitAuthority(**_key_members(each)) for each in message.wit_authorities),
         sequence=message.sequence_number,
         refresh_hint=timedelta(seconds=message.refresh_hint) if message.refresh_hint > 0 else None,
     )
@@ -93,10 +88,20 @@ def keep_masked(message: spire_pb2.Bundle | spire_pb2.Entry, mask: spire_pb2.Bun
             message.ClearField(member.name)
 
 
-def _jwt_authority_of(message: spire_pb2.JWTKey) -> JwtAuthority:
-    return JwtAuthority(
-        key_id=message.key_id,
-        public_key=public_key_from_spki(message.public_key),
-        expires_at=moment_of(message.expires_at),
-        tainted=message.tainted,
+def _key_message(authority: JwtAuthority | WitAuthority) -> spire_pb2.JWTKey:
+    return spire_pb2.JWTKey(
+        public_key=public_key_to_spki(authority.public_key),
+        key_id=authority.key_id,
+        expires_at=seconds(authority.expires_at),
+        tainted=authority.tainted,
     )
+
+
+def _key_members(message: spire_pb2.JWTKey) -> dict[str, Any]:
+    """What authorities for JWT- and WIT-SVIDs have in common; which they are, the member says that they were in."""
+    return {
+        "key_id": message.key_id,
+        "public_key": public_key_from_spki(message.public_key),
+        "expires_at": moment_of(message.expires_at),
+        "tainted": message.tainted,
+    }

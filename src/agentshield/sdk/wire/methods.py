@@ -112,6 +112,7 @@ NEW_JWT_SVID = _unary(_SVID + "NewJWTSVID", spire_pb2.NewJWTSVIDRequest, spire_p
 _PUSH = "/agentshield.push.v1.Push/"
 WATCH_ENTRIES = _both(_PUSH + "WatchEntries", push_pb2.WatchEntriesRequest, push_pb2.EntriesUpdate)
 WATCH_ENFORCEMENT = _both(_PUSH + "WatchEnforcement", push_pb2.EnforcementAck, node_pb2.Snapshot)
+NEW_WIT_SVID = _unary(_PUSH + "NewWITSVID", push_pb2.NewWITSVIDRequest, push_pb2.NewWITSVIDResponse)
 RECORD_EVENTS = _unary(_PUSH + "RecordEvents", node_pb2.RecordRequest, node_pb2.RecordResponse)
 
 # Ours, on the socket of the Workload API.

@@ -24,7 +24,7 @@ from agentshield.sdk.wire import spire_pb2 as agentshield_dot_sdk_dot_wire_dot_s
 
 
 DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(
-    b'\n\x1f\x61gentshield/sdk/wire/push.proto\x12\x13\x61gentshield.push.v1\x1a\x1f\x61gentshield/sdk/wire/node.proto\x1a agentshield/sdk/wire/spire.proto".\n\x13WatchEntriesRequest\x12\x17\n\x0f\x61pplied_version\x18\x01 \x01(\x04"\xae\x01\n\rEntriesUpdate\x12\x0c\n\x04\x66ull\x18\x01 \x01(\x08\x12,\n\x07upserts\x18\x02 \x03(\x0b\x32\x1b.agentshield.spire.v1.Entry\x12\x13\n\x0bremoved_ids\x18\x03 \x03(\t\x12\x0f\n\x07version\x18\x04 \x01(\x04\x12-\n\x07\x62undles\x18\x05 \x03(\x0b\x32\x1c.agentshield.spire.v1.Bundle\x12\x0c\n\x04more\x18\x06 \x01(\x08"X\n\x0e\x45nforcementAck\x12\x17\n\x0f\x61pplied_version\x18\x01 \x01(\x04\x12\x1a\n\x12\x65nforcement_points\x18\x02 \x01(\r\x12\x11\n\tconfirmed\x18\x03 \x01(\r2\x9d\x02\n\x04Push\x12`\n\x0cWatchEntries\x12(.agentshield.push.v1.WatchEntriesRequest\x1a".agentshield.push.v1.EntriesUpdate(\x01\x30\x01\x12Z\n\x10WatchEnforcement\x12#.agentshield.push.v1.EnforcementAck\x1a\x1d.agentshield.node.v1.Snapshot(\x01\x30\x01\x12W\n\x0cRecordEvents\x12".agentshield.node.v1.RecordRequest\x1a#.agentshield.node.v1.RecordResponseb\x06proto3'
+    b'\n\x1f\x61gentshield/sdk/wire/push.proto\x12\x13\x61gentshield.push.v1\x1a\x1f\x61gentshield/sdk/wire/node.proto\x1a agentshield/sdk/wire/spire.proto".\n\x13WatchEntriesRequest\x12\x17\n\x0f\x61pplied_version\x18\x01 \x01(\x04"\xae\x01\n\rEntriesUpdate\x12\x0c\n\x04\x66ull\x18\x01 \x01(\x08\x12,\n\x07upserts\x18\x02 \x03(\x0b\x32\x1b.agentshield.spire.v1.Entry\x12\x13\n\x0bremoved_ids\x18\x03 \x03(\t\x12\x0f\n\x07version\x18\x04 \x01(\x04\x12-\n\x07\x62undles\x18\x05 \x03(\x0b\x32\x1c.agentshield.spire.v1.Bundle\x12\x0c\n\x04more\x18\x06 \x01(\x08"2\n\x11NewWITSVIDRequest\x12\x10\n\x08\x65ntry_id\x18\x01 \x01(\t\x12\x0b\n\x03\x63sr\x18\x02 \x01(\x0c"#\n\x12NewWITSVIDResponse\x12\r\n\x05token\x18\x01 \x01(\t"X\n\x0e\x45nforcementAck\x12\x17\n\x0f\x61pplied_version\x18\x01 \x01(\x04\x12\x1a\n\x12\x65nforcement_points\x18\x02 \x01(\r\x12\x11\n\tconfirmed\x18\x03 \x01(\r2\xfc\x02\n\x04Push\x12`\n\x0cWatchEntries\x12(.agentshield.push.v1.WatchEntriesRequest\x1a".agentshield.push.v1.EntriesUpdate(\x01\x30\x01\x12Z\n\x10WatchEnforcement\x12#.agentshield.push.v1.EnforcementAck\x1a\x1d.agentshield.node.v1.Snapshot(\x01\x30\x01\x12]\n\nNewWITSVID\x12&.agentshield.push.v1.NewWITSVIDRequest\x1a\'.agentshield.push.v1.NewWITSVIDResponse\x12W\n\x0cRecordEvents\x12".agentshield.node.v1.RecordRequest\x1a#.agentshield.node.v1.RecordResponseb\x06proto3'
 )
 
 _globals = globals()
@@ -36,8 +36,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
     _globals["_WATCHENTRIESREQUEST"]._serialized_end = 169
     _globals["_ENTRIESUPDATE"]._serialized_start = 172
     _globals["_ENTRIESUPDATE"]._serialized_end = 346
-    _globals["_ENFORCEMENTACK"]._serialized_start = 348
-    _globals["_ENFORCEMENTACK"]._serialized_end = 436
-    _globals["_PUSH"]._serialized_start = 439
-    _globals["_PUSH"]._serialized_end = 724
+    _globals["_NEWWITSVIDREQUEST"]._serialized_start = 348
+    _globals["_NEWWITSVIDREQUEST"]._serialized_end = 398
+    _globals["_NEWWITSVIDRESPONSE"]._serialized_start = 400
+    _globals["_NEWWITSVIDRESPONSE"]._serialized_end = 435
+    _globals["_ENFORCEMENTACK"]._serialized_start = 437
+    _globals["_ENFORCEMENTACK"]._serialized_end = 525
+    _globals["_PUSH"]._serialized_start = 528
+    _globals["_PUSH"]._serialized_end = 908
 # @@protoc_insertion_point(module_scope)

@@ -28,7 +28,29 @@ class EntriesUpdate(_message.Message):
     version: int
     bundles: _containers.RepeatedCompositeFieldContainer[_spire_pb2.Bundle]
     more: bool
-    def __init__(self, full: bool = ..., upserts: _Optional[_Iterable[_Union[_spire_pb2.Entry, _Mapping]]] = ..., removed_ids: _Optional[_Iterable[str]] = ..., version: _Optional[int] = ..., bundles: _Optional[_Iterable[_Union[_spire_pb2.Bundle, _Mapping]]] = ..., more: bool = ...) -> None: ...
+    def __init__(
+        self,
+        full: bool = ...,
+        upserts: _Optional[_Iterable[_Union[_spire_pb2.Entry, _Mapping]]] = ...,
+        removed_ids: _Optional[_Iterable[str]] = ...,
+        version: _Optional[int] = ...,
+        bundles: _Optional[_Iterable[_Union[_spire_pb2.Bundle, _Mapping]]] = ...,
+        more: bool = ...,
+    ) -> None: ...
+
+class NewWITSVIDRequest(_message.Message):
+    __slots__ = ("entry_id", "csr")
+    ENTRY_ID_FIELD_NUMBER: _ClassVar[int]
+    CSR_FIELD_NUMBER: _ClassVar[int]
+    entry_id: str
+    csr: bytes
+    def __init__(self, entry_id: _Optional[str] = ..., csr: _Optional[bytes] = ...) -> None: ...
+
+class NewWITSVIDResponse(_message.Message):
+    __slots__ = ("token",)
+    TOKEN_FIELD_NUMBER: _ClassVar[int]
+    token: str
+    def __init__(self, token: _Optional[str] = ...) -> None: ...
 
 class EnforcementAck(_message.Message):
     __slots__ = ("applied_version", "enforcement_points", "confirmed")
@@ -38,4 +60,9 @@ class EnforcementAck(_message.Message):
     applied_version: int
     enforcement_points: int
     confirmed: int
-    def __init__(self, applied_version: _Optional[int] = ..., enforcement_points: _Optional[int] = ..., confirmed: _Optional[int] = ...) -> None: ...
+    def __init__(
+        self,
+        applied_version: _Optional[int] = ...,
+        enforcement_points: _Optional[int] = ...,
+        confirmed: _Optional[int] = ...,
+    ) -> None: ...

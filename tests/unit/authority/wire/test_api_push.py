@@ -10,7 +10,11 @@ import pytest
 
 from agentshield.audit.events import CallDecided, Decision, PolicyActivated
 from agentshield.authority.agents import AgentRequest, launch_selectors
+from agentshield.authority.grpc_rate_limit import NodeRates, Rate
 from agentshield.authority.server import NodeServer
+from agentshield.errors import NotFoundError, UnavailableError
+from agentshield.identity.bundle import BundleSet
+from agentshield.identity.wit_svid import verify_wit_svid
 from agentshield.policy.bundle import PolicyBundle
 from agentshield.sdk.clients.errors import (
     AuthorityUnavailableError,
@@ -19,7 +23,7 @@ from agentshield.sdk.clients.errors import (
     Refusal,
     RequestRefusedError,
 )
-from agentshield.sdk.clients.values import EnforcementAck
+from agentshield.sdk.clients.values import CsrForEntry, EnforcementAck
 from agentshield.sdk.pdp import EnforcementSnapshot
 from agentshield.testing.trust_domain import FakeTrustDomain
 
@@ -231,6 +235,44 @@ async def test_without_a_log_nothing_is_acknowledged(client, audit_log, node):
     audit_log.is_broken = True
     with pytest.raises(AuthorityUnavailableError):
         await client.record_events([decided(callee=str(node.node.spiffe_id)).to_json()])
+
+
+# NewWITSVID
+
+
+async def test_a_wit_is_signed_for_the_node_s_own_entry(authority, client, entry, csr):
+    """What the node is handed verifies by the bundle that it was pushed."""
+    made = await authority.create_entry(entry("/agents/analyst"))
+    svid = await client.new_wit_svid(made.entry_id, csr)
+    async with aclosing(client.watch_entries()) as updates:
+        (bundle,) = (await soon(anext(updates))).bundles
+    wit = verify_wit_svid(svid.token, BundleSet.of(bundle), at=svid.issued_at)
+    assert (str(wit.spiffe_id), wit.valid_until) == ("spiffe://example.test/agents/analyst", svid.expires_at)
+
+
+async def test_a_wit_for_anything_else_is_refused(authority, client, entry, csr):
+    """An entry of nobody, and a request that shows no key."""
+    made = await authority.create_entry(entry("/agents/analyst"))
+    with pytest.raises(NotFoundError):
+        await client.new_wit_svid("absent", csr)
+    for damage in (b"", b"x"):
+        with pytest.raises(RequestRefusedError):
+            await client.new_wit_svid(made.entry_id, damage)
+
+
+async def test_wits_are_counted_apart_from_other_svids(authority, connect, node_svid, entry, csr, clock):
+    """A node that asks without end is slowed, and its neighbours' X509-SVIDs are not."""
+    made = await authority.create_entry(entry("/agents/analyst"))
+    rates = NodeRates(sign_wit=Rate(per_second=0.001, burst=1))
+    server = NodeServer(authority, port=0, clock=clock, rates=rates)
+    await server.start()
+    client = await connect(server, node_svid)
+    assert await client.new_wit_svid(made.entry_id, csr)
+    with pytest.raises(UnavailableError):
+        await client.new_wit_svid(made.entry_id, csr)
+    (answer,) = await client.batch_new_x509_svid([CsrForEntry(entry_id=made.entry_id, csr=csr)])
+    assert str(answer.spiffe_id) == "spiffe://example.test/agents/analyst"
+    await server.close()
 
 
 async def test_stopping_ends_streams_at_once(authority, connect, node_svid, clock):
