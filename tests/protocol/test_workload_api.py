@@ -61,6 +61,8 @@ async def test_wep_05_no_identity_is_permission_denied_with_the_text_clients_kno
         (methods.FETCH_JWT_SVID, m.JWTSVIDRequest(audience=["x"])),
         (methods.FETCH_JWT_BUNDLES, m.JWTBundlesRequest()),
         (methods.VALIDATE_JWT_SVID, m.ValidateJWTSVIDRequest(audience="x", svid="y")),
+        (methods.FETCH_WIT_SVID, m.WITSVIDRequest()),
+        (methods.FETCH_WIT_BUNDLES, m.WITBundlesRequest()),
     ]:
         error = await refusal(node, method, request)
         assert (error.status, error.message) == (Status.PERMISSION_DENIED, "no identity issued"), method.path
@@ -72,13 +74,6 @@ async def test_wep_05_before_the_first_sync_the_answer_is_unavailable():
 
     async with running_node(MemoryAuthority(is_down=True)) as node:
         assert (await refusal(node, methods.FETCH_X509_SVID, m.X509SVIDRequest())).status is Status.UNAVAILABLE
-
-
-@pytest.mark.parametrize("method", [methods.FETCH_WIT_SVID, methods.FETCH_WIT_BUNDLES])
-async def test_wep_05_the_wit_profile_is_unimplemented(node: Node, method):
-    """A profile we lack is said to be lacking, so that clients stop asking instead of trying again for ever."""
-    await node.authority.add("/me", node.me)
-    assert (await refusal(node, method, method.request())).status is Status.UNIMPLEMENTED
 
 
 async def test_wap_01_x509_svid_is_whole_and_verifies(node: Node):

@@ -18,11 +18,12 @@ from grpclib.client import Channel
 
 from agentshield.clock import system_clock
 from agentshield.errors import AgentShieldError, NotFoundError, UnavailableError
-from agentshield.identity.bundle import JwtAuthority, TrustBundle, X509Authority
-from agentshield.identity.issue import JwtIssuer, X509Issuer, parse_csr
+from agentshield.identity.bundle import JwtAuthority, TrustBundle, WitAuthority, X509Authority
+from agentshield.identity.issue import JwtIssuer, WitIssuer, X509Issuer, parse_csr
 from agentshield.identity.jwt_svid import JwtSvid
 from agentshield.identity.keys import generate_private_key
 from agentshield.identity.spiffe_id import SpiffeId, TrustDomain
+from agentshield.identity.wit_svid import IssuedWitSvid
 from agentshield.node.entries import EntriesUpdate, Entry
 from agentshield.node.selectors import Selector
 from agentshield.node.service import NodeService
@@ -47,12 +48,16 @@ class MemoryAuthority:
     acks: list[EnforcementAck] = field(default_factory=list)
     x509_calls: int = 0
     jwt_calls: int = 0
+    wit_calls: int = 0
+    wit_ttl: timedelta = timedelta(minutes=10)
+    tainted_wit: str = ""
 
     def __post_init__(self) -> None:
         self._ids = count(1)
         self.version = 0
         self.issuer = new_issuer(TRUST_DOMAIN)
         self.jwt_issuer = JwtIssuer(trust_domain=TRUST_DOMAIN, key_id="jwt-1", private_key=generate_private_key())
+        self.wit_issuers = [new_wit_issuer("wit-1")]  # the first signs
         self.old: list[X509Issuer] = []
         self.snapshot: Snapshot | None = None
         self._changed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -65,6 +70,14 @@ class MemoryAuthority:
                 X509Authority(certificate=each.certificate, tainted=each is tainted) for each in issuers
             ),
             jwt_authorities=(JwtAuthority(key_id="jwt-1", public_key=self.jwt_issuer.private_key.public_key()),),
+            wit_authorities=tuple(
+                WitAuthority(
+                    key_id=each.key_id,
+                    public_key=each.private_key.public_key(),
+                    tainted=each.key_id == self.tainted_wit,
+                )
+                for each in self.wit_issuers
+            ),
         )
 
     async def add(self, path: str, *selectors: str, **more: object) -> Entry:
@@ -91,6 +104,12 @@ class MemoryAuthority:
     async def rotate_ca(self) -> None:
         """A new CA signs, and the old one is no longer trusted."""
         self.issuer = new_issuer(TRUST_DOMAIN)
+        self._bump()
+
+    async def taint_wit(self) -> None:
+        """A new WIT authority signs, and what the old one signed is to be replaced."""
+        self.tainted_wit = self.wit_issuers[0].key_id
+        self.wit_issuers = [new_wit_issuer("wit-2"), *self.wit_issuers]
         self._bump()
 
     async def federate(self, bundle: TrustBundle) -> None:
@@ -175,6 +194,14 @@ class MemoryAuthority:
         entry, now = self.entries[entry_id], system_clock()
         return self.jwt_issuer.issue_jwt_svid(entry.spiffe_id, audience, issued_at=now, expires_at=now + self.jwt_ttl)
 
+    async def issue_wit_svid(self, entry_id: str, csr: bytes) -> IssuedWitSvid:
+        self._check_up()
+        self.wit_calls += 1
+        entry, now = self.entries[entry_id], system_clock()
+        return self.wit_issuers[0].issue_wit_svid(
+            entry.spiffe_id, parse_csr(csr), issued_at=now, not_before=now, expires_at=now + self.wit_ttl, jti="w"
+        )
+
     async def watch_enforcement(self, acks: AsyncIterator[EnforcementAck]) -> AsyncIterator[Snapshot]:
         self._check_up()
         reading = asyncio.create_task(self._read_acks(acks))
@@ -207,6 +234,10 @@ def new_issuer(trust_domain: TrustDomain) -> X509Issuer:
     return X509Issuer.self_signed(
         trust_domain, not_before=now - timedelta(minutes=1), not_after=now + timedelta(days=1)
     )
+
+
+def new_wit_issuer(key_id: str) -> WitIssuer:
+    return WitIssuer(trust_domain=TRUST_DOMAIN, key_id=key_id, private_key=generate_private_key())
 
 
 def foreign_bundle(name: str = "partner.test") -> TrustBundle:

@@ -9,6 +9,7 @@ from agentshield.clock import Clock, system_clock
 from agentshield.errors import AgentShieldError, NotFoundError
 from agentshield.identity.bundle import TrustBundle
 from agentshield.identity.jwt_svid import JwtSvid
+from agentshield.identity.wit_svid import IssuedWitSvid
 from agentshield.node.entries import EntriesUpdate, Entry
 from agentshield.node.errors import PushUnsupportedError
 from agentshield.node.own_identity import OwnIdentity
@@ -100,6 +101,12 @@ class AuthorityLink:
         await self._identity.is_there.wait()
         with self._noticing_refusal():
             return await self._client.new_jwt_svid(entry_id, audience)
+
+    async def issue_wit_svid(self, entry_id: str, csr: bytes) -> IssuedWitSvid:
+        """See `Upstream.issue_wit_svid`."""
+        await self._identity.is_there.wait()
+        with self._noticing_refusal():
+            return await self._client.new_wit_svid(entry_id, csr)
 
     async def watch_enforcement(self, acks: AsyncIterator[EnforcementAck]) -> AsyncGenerator[Snapshot, None]:
         """See `Upstream.watch_enforcement`."""

@@ -20,6 +20,7 @@ from agentshield.errors import (
     NotFoundError,
     UnavailableError,
 )
+from agentshield.sdk.errors import NotOfferedError
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +30,8 @@ _Call = Callable[[Stream[Any, Any]], Awaitable[None]]
 def grpc_error(error: AgentShieldError) -> GRPCError:
     """Translate an error for a caller on the node's socket."""
     match error:
+        case NotOfferedError():  # of the authority, so it is not ours to offer (Workload Endpoint 5)
+            return GRPCError(Status.UNIMPLEMENTED, str(error))
         case InvalidInputError():
             return GRPCError(Status.INVALID_ARGUMENT, str(error))
         case AuthorizationError() | AuthenticationError():

@@ -27,6 +27,7 @@ from agentshield.node.rotation import X509Rotation
 from agentshield.node.settings import NodeSettings, raise_descriptor_limit
 from agentshield.node.socket_server import Service, UnixServer
 from agentshield.node.upstream import Upstream
+from agentshield.node.wit_issuance import WitIssuance
 from agentshield.node.workload_api import WorkloadApi
 from agentshield.node.workloads import Workloads
 
@@ -59,6 +60,7 @@ class NodeService:
             self._attestation,
             self.cache,
             JwtIssuance(upstream, clock),
+            WitIssuance(upstream, clock),
             clock,
             unidentified_verifiers=settings.unidentified_verifiers,
         )

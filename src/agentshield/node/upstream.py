@@ -5,6 +5,7 @@ from typing import Protocol
 
 from agentshield.errors import AgentShieldError
 from agentshield.identity.jwt_svid import JwtSvid
+from agentshield.identity.wit_svid import IssuedWitSvid
 from agentshield.node.entries import EntriesUpdate
 from agentshield.sdk.clients.values import CsrForEntry, EnforcementAck, EventReceipt, IssuedX509, Snapshot
 
@@ -36,6 +37,15 @@ class Upstream(Protocol):
         """Have a token signed.
 
         Raises:
+            NotFoundError: the entry is not, or no longer, this node's.
+        """
+        ...
+
+    async def issue_wit_svid(self, entry_id: str, csr: bytes) -> IssuedWitSvid:
+        """Have a WIT-SVID signed for the key that signed the CSR.
+
+        Raises:
+            NotOfferedError: this authority issues none.
             NotFoundError: the entry is not, or no longer, this node's.
         """
         ...

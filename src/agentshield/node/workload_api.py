@@ -1,5 +1,6 @@
 """The SPIFFE Workload API, messages in and messages out. `workloads` has the rules."""
 
+import json
 from contextlib import aclosing
 from typing import Any
 
@@ -10,11 +11,12 @@ from grpclib.server import Stream
 
 from agentshield.errors import AuthenticationError
 from agentshield.identity.bundle import BundleSet
+from agentshield.identity.jwk import private_jwk_of
 from agentshield.identity.spiffe_id import SpiffeId, TrustDomain
 from agentshield.node.grpc_status import answered
 from agentshield.node.peer import Peer
 from agentshield.node.socket_server import caller_of
-from agentshield.node.workloads import ServedX509, Workloads, X509State
+from agentshield.node.workloads import ServedWit, ServedX509, Workloads, X509State
 from agentshield.sdk.wire import methods
 from agentshield.sdk.wire import workload_pb2 as messages
 from agentshield.sdk.wire.guard import request_of
@@ -38,8 +40,8 @@ class WorkloadApi:
                 methods.FETCH_JWT_SVID.handled_by(answered(self.fetch_jwt_svid)),
                 methods.FETCH_JWT_BUNDLES.handled_by(answered(self.fetch_jwt_bundles)),
                 methods.VALIDATE_JWT_SVID.handled_by(answered(self.validate_jwt_svid)),
-                methods.FETCH_WIT_SVID.handled_by(answered(self.refuse_wit)),
-                methods.FETCH_WIT_BUNDLES.handled_by(answered(self.refuse_wit)),
+                methods.FETCH_WIT_SVID.handled_by(answered(self.fetch_wit_svid)),
+                methods.FETCH_WIT_BUNDLES.handled_by(answered(self.fetch_wit_bundles)),
             ]
         )
 
@@ -110,10 +112,26 @@ class WorkloadApi:
         json_format.ParseDict(dict(identity.claims), response.claims)
         await stream.send_message(response)
 
-    async def refuse_wit(self, stream: Stream[Any, Any]) -> None:
-        """Workload API 7: an optional profile, which a server without it answers so."""
-        _caller(stream)
-        raise GRPCError(Status.UNIMPLEMENTED, "WIT-SVIDs are not supported")
+    async def fetch_wit_svid(self, stream: Stream[messages.WITSVIDRequest, messages.WITSVIDResponse]) -> None:
+        """Workload API, WIT-SVID profile: every message is the full state, the first at once."""
+        caller = _caller(stream)
+        request = await request_of(stream)
+        wanted = SpiffeId.parse(request.spiffe_id) if request.spiffe_id else None
+        async with aclosing(self._workloads.watch_wit(caller, wanted)) as states:
+            async for state in states:
+                await stream.send_message(messages.WITSVIDResponse(svids=map(_wit_message, state)))
+
+    async def fetch_wit_bundles(self, stream: Stream[messages.WITBundlesRequest, messages.WITBundlesResponse]) -> None:
+        """Workload API, WIT-SVID profile: WIT authorities only."""
+        caller = _caller(stream)
+        await request_of(stream)
+        async with aclosing(self._workloads.watch_bundles(caller)) as states:
+            sent = None
+            async for bundles in states:
+                key_sets = {each.trust_domain.id_string: each.wit_jwks().decode() for each in bundles}
+                if key_sets != sent:
+                    await stream.send_message(messages.WITBundlesResponse(bundles=key_sets))
+                    sent = key_sets
 
     def _x509_response(self, state: X509State) -> messages.X509SVIDResponse:
         own = state.bundles.bundle_for(self._trust_domain).x509_der()
@@ -133,6 +151,16 @@ def _x509_message(served: ServedX509, bundle: bytes) -> messages.X509SVID:
         x509_svid=served.held.chain_der,
         x509_svid_key=served.held.key_pkcs8,
         bundle=bundle,
+        hint=served.hint,
+    )
+
+
+def _wit_message(served: ServedWit) -> messages.WITSVID:
+    svid = served.held.svid
+    return messages.WITSVID(
+        spiffe_id=str(svid.spiffe_id),
+        wit_svid=svid.token,
+        wit_svid_key=json.dumps(private_jwk_of(served.held.private_key)),
         hint=served.hint,
     )
 

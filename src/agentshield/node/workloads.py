@@ -22,8 +22,11 @@ from agentshield.node.entries import Entry, unique_hints
 from agentshield.node.errors import AuthorityUnreachableError, NoIdentityIssuedError, NotSyncedError
 from agentshield.node.jwt_issuance import JwtIssuance
 from agentshield.node.peer import Peer
+from agentshield.node.wit_issuance import HeldWit, WitIssuance
 
 ISSUE_DEADLINE: Final = 10.0  # seconds that a first answer may wait for the authority
+RETRY: Final = 5.0  # seconds until a WIT-SVID that could not be replaced is asked for again
+LONGEST_SLEEP: Final = 30.0  # seconds: timers stand still while a machine sleeps, so the wall clock is looked at often
 
 
 class UnidentifiedVerifiers(Enum):
@@ -57,6 +60,14 @@ class ServedJwt:
     hint: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServedWit:
+    """One WIT-SVID as it is served, with its key."""
+
+    held: HeldWit
+    hint: str
+
+
 class Workloads:
     """Answers callers whom the kernel named."""
 
@@ -65,6 +76,7 @@ class Workloads:
         attestation: WorkloadAttestation,
         cache: IdentityCache,
         jwt_issuance: JwtIssuance,
+        wit_issuance: WitIssuance,
         clock: Clock,
         *,
         unidentified_verifiers: UnidentifiedVerifiers = UnidentifiedVerifiers.REFUSED,
@@ -72,6 +84,7 @@ class Workloads:
         self._attestation = attestation
         self._cache = cache
         self._jwt_issuance = jwt_issuance
+        self._wit_issuance = wit_issuance
         self._clock = clock
         self._unidentified = unidentified_verifiers
 
@@ -104,6 +117,31 @@ class Workloads:
                     yield state
                     shown = state
                 await self._next_change(peer, subscription)
+
+    async def watch_wit(
+        self, peer: Peer, spiffe_id: SpiffeId | None = None
+    ) -> AsyncGenerator[tuple[ServedWit, ...], None]:
+        """Yield the caller's WIT-SVIDs, or the one that it names, at once, and all of them again whenever one is new.
+
+        Raises:
+            NoIdentityIssuedError: it has no identity, or has lost the last one, or the one named is not its own.
+            NotOfferedError: the authority issues none.
+            AuthorityUnreachableError: no valid one can be had.
+            NotSyncedError: it is not known yet which it has.
+        """
+        with self._cache.subscribe((await self._attestation.attest(peer)).selectors) as subscription:
+            shown = None
+            while True:
+                state = await self._wit_state(self._entries_of(subscription), spiffe_id)
+                if state != shown:
+                    yield state
+                    shown = state
+                due = min(each.held.refresh_at for each in state) - self._clock()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(min(max(due.total_seconds(), RETRY), LONGEST_SLEEP)):
+                        await subscription.changed()
+                # Each time, not after changes alone: who lost a selector meanwhile must not get the next token.
+                self._cache.refresh(subscription, (await self._attestation.attest(peer)).selectors)
 
     async def watch_bundles(self, peer: Peer) -> AsyncGenerator[BundleSet, None]:
         """Yield the bundles that the caller may verify with, at once and on every change.
@@ -188,6 +226,18 @@ class Workloads:
             problem = next(filter(None, (self._cache.find_problem(entry.id) for entry in entries)), "no answer in time")
             raise AuthorityUnreachableError(f"no X509-SVID from the authority: {problem}")
         return X509State(svids=svids, bundles=self._bundles_for(entries))
+
+    async def _wit_state(self, entries: tuple[Entry, ...], spiffe_id: SpiffeId | None) -> tuple[ServedWit, ...]:
+        self._require(entries)
+        own = self._cache.own_bundle
+        if own is None:
+            raise NotSyncedError("the node agent has no trust bundle yet")
+        hints = unique_hints(entries)
+        wanted = [entry for entry in entries if spiffe_id in (None, entry.spiffe_id)]
+        self._require(tuple(wanted))
+        return tuple(
+            [ServedWit(held=await self._wit_issuance.get(entry, own), hint=hints[entry.id]) for entry in wanted]
+        )
 
     def _entries_of(self, subscription: Subscription) -> tuple[Entry, ...]:
         return self._cache.matching(subscription.selectors)

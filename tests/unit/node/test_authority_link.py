@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import os
 import stat
 from collections.abc import AsyncIterator
@@ -26,7 +27,9 @@ from agentshield.authority.service import AuthorityService
 from agentshield.authority.settings import AuthoritySettings
 from agentshield.clock import system_clock
 from agentshield.errors import AgentShieldError, AuthenticationError, ConfigurationError
-from agentshield.identity.bundle import TrustBundle, X509Authority
+from agentshield.identity.bundle import BundleSet, TrustBundle, X509Authority
+from agentshield.identity.jwk import private_key_of
+from agentshield.identity.wit_svid import verify_wit_svid
 from agentshield.node.authority_link import AuthorityLink
 from agentshield.node.service import NodeService
 from agentshield.node.settings import NodeSettings
@@ -131,6 +134,19 @@ async def test_a_new_agent_has_its_identity_within_moments(authority: Authority,
         jwt = await node.first(methods.FETCH_JWT_SVID, m.JWTSVIDRequest(audience=["x", "y"]))
         request = m.ValidateJWTSVIDRequest(audience="y", svid=jwt.svids[0].svid)
         assert (await node.first(methods.VALIDATE_JWT_SVID, request)).spiffe_id == await fetch(node)
+
+
+async def test_an_agent_has_a_key_and_a_wit_for_it(authority: Authority, tmp_path: Path):
+    """From the authority through the node to the socket: token, key and bundle belong together."""
+    async with node_of(authority, await authority.settings(tmp_path)) as node:
+        await authority.agent("planner")
+        await fetched(node)
+        (served,) = (await node.first(methods.FETCH_WIT_SVID, m.WITSVIDRequest())).svids
+        bundles = (await node.first(methods.FETCH_WIT_BUNDLES, m.WITBundlesRequest())).bundles
+        trusted = TrustBundle.from_wit_jwks(TRUST_DOMAIN, bundles["spiffe://example.test"].encode())
+        wit = verify_wit_svid(served.wit_svid, BundleSet.of(trusted), at=system_clock())
+        assert str(wit.spiffe_id) == served.spiffe_id == "spiffe://example.test/agents/planner"
+        assert private_key_of(json.loads(served.wit_svid_key)).public_key() == wit.confirmation.public_key
 
 
 async def test_a_suspended_agent_loses_its_stream(authority: Authority, tmp_path: Path):
