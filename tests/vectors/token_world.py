@@ -34,7 +34,7 @@ class TokenServer:
         self.clock = domain.clock
         self.issuer = ""
         self.key, self.kid = generate_private_key(), "one"
-        self.forms, self.asked = [], []
+        self.forms, self.headers, self.asked = [], [], []
         self.nonce = None
         self.refusal = None
         self.metadata_changes = {}
@@ -121,6 +121,7 @@ class TokenServer:
 
     def _token(self, headers, form, peer):
         self.forms.append(form)
+        self.headers.append(headers)
         proof = verify_dpop_proof(headers["dpop"], method="POST", url=f"{self.issuer}/oauth/token", at=self.clock())
         if self.nonce is not None and proof.nonce != self.nonce:
             return 400, {"error": "use_dpop_nonce"}, [(b"dpop-nonce", self.nonce.encode())]

@@ -23,7 +23,7 @@ from agentshield.identity.errors import (
 from agentshield.identity.jwk import identified_key_of
 from agentshield.identity.jws import ALGORITHMS, UnverifiedJws, encode_base64url
 from agentshield.identity.jwt_claims import time_claim
-from agentshield.identity.keys import PublicKey, signing_algorithm
+from agentshield.identity.keys import PrivateKey, PublicKey, signing_algorithm
 from agentshield.identity.spiffe_id import SpiffeId
 
 WIT_TYPE: Final = "wit+jwt"  # WIT-SVID 2.2
@@ -85,6 +85,38 @@ class IssuedWitSvid:
         expires_at = time_claim(claims, "exp")
         issued_at = time_claim(claims, "iat") if "iat" in claims else expires_at
         return cls(spiffe_id=unverified.subject, issued_at=issued_at, expires_at=expires_at, token=token)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WitSvid:
+    """A WIT-SVID that its holder received from its node agent, with the key that it names."""
+
+    spiffe_id: SpiffeId
+    issued_at: datetime
+    expires_at: datetime
+    token: str = field(repr=False)
+    private_key: PrivateKey = field(repr=False)
+    hint: str | None = None
+
+    @classmethod
+    def unsafe_from_own_agent(cls, token: str, private_key: PrivateKey, *, hint: str | None = None) -> Self:
+        """Put together what our own node agent gave us over its socket, without the authority's key at hand.
+
+        Raises:
+            InvalidTokenError, InvalidSvidError, InvalidJwkError: not a WIT-SVID, or one for another key.
+        """
+        issued = IssuedWitSvid.unsafe_from_own_authority(token)
+        claims = UnverifiedWitSvid.parse(token)._jws.unverified_claims()  # noqa: SLF001  of this very file
+        if ConfirmationKey.of(claims.get("cnf")).public_key != private_key.public_key():
+            raise InvalidSvidError(f"WIT-SVID of {issued.spiffe_id} came with another key than it names")
+        return cls(
+            spiffe_id=issued.spiffe_id,
+            issued_at=issued.issued_at,
+            expires_at=issued.expires_at,
+            token=token,
+            private_key=private_key,
+            hint=hint,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

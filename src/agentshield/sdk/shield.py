@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from agentshield.audit.event import AuditEvent
     from agentshield.audit.log import Receipt
     from agentshield.identity.jwt_svid import JwtSvid
+    from agentshield.identity.wit_svid import WitSvid
     from agentshield.policy.engine import Decision
     from agentshield.sdk.caller import Caller
     from agentshield.sdk.decisions import Decisions
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from agentshield.sdk.jwt_source import JwtSource
     from agentshield.sdk.token_client import TokenClients
     from agentshield.sdk.token_holder import TokenHolder
+    from agentshield.sdk.wit_source import WitSource
     from agentshield.sdk.workload_api import WorkloadApiClient
 
 SVID_DIRECTORY_VARIABLE: Final = "AGENTSHIELD_SVID_DIR"
@@ -72,6 +74,7 @@ class Shield:
         self._api: WorkloadApiClient | None = None
         self._source: X509Source | None = None
         self._jwt: JwtSource | None = None
+        self._wit: WitSource | None = None
         self._decisions: Decisions | None = None
         self._token_clients: TokenClients | None = None
 
@@ -181,7 +184,7 @@ class Shield:
     def _forget_tokens(self, context: X509Context) -> None:
         if context.svids:
             return
-        for held in (self._jwt, self._token_clients):
+        for held in (self._jwt, self._wit, self._token_clients):
             if held is not None:
                 held.forget()
 
@@ -232,6 +235,26 @@ class Shield:
         """
         return await self._tokens.fetch(audience)
 
+    async def fetch_wit_svid(self) -> "WitSvid":
+        """Return our WIT-SVID and the key that it names, as the node agent has them now.
+
+        Raises:
+            AgentShieldError: as `WitSource.current`; ConfigurationError without a Workload API.
+        """
+        if self._api is None:
+            raise ConfigurationError("WIT-SVIDs come from a Workload API, and this Shield reads files")
+        if self._wit is None:
+            from agentshield.sdk.wit_source import WitSource
+
+            self._wit = WitSource(self._api, self.spiffe_id, clock=self._clock)
+            self.close_with(self._close_wit)
+        return await self._wit.current()
+
+    async def _close_wit(self) -> None:
+        source, self._wit = self._wit, None
+        if source is not None:
+            await source.aclose()
+
     async def verify_jwt_svid(self, token: str, *, audience: str) -> VerifiedIdentity:
         """Verify a JWT-SVID that somebody presented to us.
 
@@ -274,7 +297,7 @@ class Shield:
         on_behalf_of: "str | Caller | None" = None,
         audience: str | None = None,
         issuer: str | None = None,
-        proof: Literal["x509-svid", "jwt-svid"] = "x509-svid",
+        proof: Literal["x509-svid", "jwt-svid", "wit-svid"] = "x509-svid",
     ) -> Any:
         """Make an `Auth` that both httpx2 and httpx take: `shield.client(expect=…, auth=shield.auth(resource))`.
 
@@ -282,7 +305,8 @@ class Shield:
         with `scopes` for `audience`, by default `resource`, which is the https URL that requests go to. The tokens are
         bound to a key of ours, kept for most of their life, and sent to the origin of `resource` and nowhere else.
         With `on_behalf_of`, the token of somebody or a `Caller` who came with one, they are exchanged for it, and we
-        are the actor. `proof` says with which SVID we ask: that of the connection, or a JWT-SVID besides.
+        are the actor. `proof` says with which SVID we ask: that of the connection, or a JWT-SVID besides, or a
+        WIT-SVID besides with a proof of its key (`spiffe_wit`, where the server has that draft on).
 
         Raises:
             ConfigurationError: no issuer, a resource that is no https URL, or neither library is installed.

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import httpx2
 
     from agentshield.identity.jwt_svid import JwtSvid
+    from agentshield.identity.wit_svid import WitSvid
     from agentshield.policy.engine import Decision
     from agentshield.sdk.caller import Caller
 
@@ -117,6 +118,10 @@ class SyncShield:
     def fetch_jwt_svid(self, audience: str | Sequence[str]) -> "JwtSvid":
         """As `Shield.fetch_jwt_svid`."""
         return self._wait(self._shield.fetch_jwt_svid(audience))
+
+    def fetch_wit_svid(self) -> "WitSvid":
+        """As `Shield.fetch_wit_svid`."""
+        return self._wait(self._shield.fetch_wit_svid())
 
     def verify_jwt_svid(self, token: str, *, audience: str) -> VerifiedIdentity:
         """As `Shield.verify_jwt_svid`."""

@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from agentshield.errors import AgentShieldError
+from agentshield.identity.attestation_proof import sign_attestation_proof
 from agentshield.identity.dpop import sign_dpop_proof
 from agentshield.identity.jws import InvalidTokenError, decode_base64url
 from agentshield.identity.keys import generate_private_key
@@ -24,7 +25,7 @@ from agentshield.sdk.token_errors import TokenServiceUnavailableError
 if TYPE_CHECKING:
     from agentshield.sdk.shield import Shield
 
-Proof = Literal["x509-svid", "jwt-svid"]
+Proof = Literal["x509-svid", "jwt-svid", "wit-svid"]
 
 _CLIENT_CREDENTIALS: Final = "client_credentials"
 _TOKEN_EXCHANGE: Final = "urn:ietf:params:oauth:grant-type:token-exchange"  # noqa: S105  RFC 8693, 2.1
@@ -38,7 +39,8 @@ _OK: Final = 200
 class TokenClient:
     """One agent as a client of one authorization server.
 
-    `proof` says which SVID to show: the X509-SVID of the connection, or, where TLS ends at a proxy, a JWT-SVID.
+    `proof` says which SVID to show: the X509-SVID of the connection, or, where TLS ends at a proxy, a JWT-SVID, or a
+    WIT-SVID with a proof of its key, which nobody on the way can use again.
     """
 
     def __init__(self, service: TokenService, shield: "Shield", *, proof: Proof = "x509-svid") -> None:
@@ -94,7 +96,7 @@ class TokenClient:
     async def _ask(self, form: Mapping[str, str]) -> ServerAnswer:
         url = await self._service.token_endpoint()
         proof = sign_dpop_proof(self._key, method="POST", url=url, at=self._shield.clock(), nonce=self._nonce)
-        answer = await self._service.token(form, dpop=proof)
+        answer = await self._service.token(form, dpop=proof, credentials=await self._attestation())
         self._nonce = answer.dpop_nonce or self._nonce
         return answer
 
@@ -114,10 +116,20 @@ class TokenClient:
     async def _credentials(self) -> dict[str, str]:
         """RFC 8705, 2: `client_id` always goes along. The certificate is the connection's."""
         own = str(self._shield.spiffe_id)
-        if self._proof == "x509-svid":
+        if self._proof != "jwt-svid":
             return {"client_id": own}
         svid = await self._shield.fetch_jwt_svid(self._service.issuer)
         return {"client_id": own, "client_assertion_type": _JWT_SPIFFE, "client_assertion": svid.token}
+
+    async def _attestation(self) -> dict[str, str]:
+        """spiffe-client-auth-02, 3.3: a WIT-SVID, and a proof that is new each time, for it is good for one use."""
+        if self._proof != "wit-svid":
+            return {}
+        svid = await self._shield.fetch_wit_svid()
+        proof = sign_attestation_proof(
+            svid.private_key, client=str(svid.spiffe_id), audience=self._service.issuer, at=self._shield.clock()
+        )
+        return {"oauth-client-attestation": svid.token, "oauth-client-attestation-pop": proof}
 
     def _checked(self, body: Mapping[str, Any]) -> tuple[str, int, str | None]:
         """RFC 6749, 5.1. A token that is not bound to our key is not taken: whoever finds it could use it."""

@@ -1,4 +1,4 @@
-"""An asyncio client of the SPIFFE Workload API: X.509 and JWT profiles, on a Unix socket or TCP.
+"""An asyncio client of the SPIFFE Workload API: X.509, JWT and WIT profiles, on a Unix socket or TCP.
 
 It works with any node agent that serves the standard's API. `fetch_…` asks once and raises. `watch_…` never gives up
 while the fault may pass: it yields each new state, yields an `Outage` when there is a fault, and connects again.
@@ -18,8 +18,11 @@ from grpclib.exceptions import ProtocolError, StreamTerminatedError
 
 from agentshield.errors import AgentShieldError, UnavailableError
 from agentshield.identity.bundle import BundleSet, TrustBundle
+from agentshield.identity.jwk import InvalidJwkError, private_key_of
 from agentshield.identity.jwt_svid import JwtSvid
 from agentshield.identity.spiffe_id import SpiffeId, TrustDomain
+from agentshield.identity.strict_json import parse_json_object
+from agentshield.identity.wit_svid import WitSvid
 from agentshield.identity.x509_svid import X509Svid
 from agentshield.sdk.backoff import Backoff
 from agentshield.sdk.endpoint import Endpoint
@@ -137,6 +140,30 @@ class WorkloadApiClient:
             AgentShieldError: as `watch_x509_contexts`.
         """
         return self._watch(methods.FETCH_JWT_BUNDLES, pb.JWTBundlesRequest(), _jwt_bundles)
+
+    async def fetch_wit_svids(self, *, subject: SpiffeId | None = None) -> tuple[WitSvid, ...]:
+        """Ask for WIT-SVIDs and their keys: of `subject`, or of each identity we have, the default one first.
+
+        Raises:
+            AgentShieldError: as `fetch_x509_context`.
+        """
+        return await self._first(methods.FETCH_WIT_SVID, _wit_request(subject), _wit_svids)
+
+    def watch_wit_svids(self, *, subject: SpiffeId | None = None) -> AsyncGenerator[tuple[WitSvid, ...] | Outage]:
+        """Follow our WIT-SVIDs; each comes with a new key.
+
+        Raises:
+            AgentShieldError: as `watch_x509_contexts`.
+        """
+        return self._watch(methods.FETCH_WIT_SVID, _wit_request(subject), _wit_svids)
+
+    async def fetch_wit_bundles(self) -> BundleSet:
+        """Ask for the WIT bundles.
+
+        Raises:
+            AgentShieldError: as `fetch_x509_context`.
+        """
+        return await self._first(methods.FETCH_WIT_BUNDLES, pb.WITBundlesRequest(), _wit_bundles)
 
     async def validate_jwt_svid(self, token: str, *, audience: str) -> JwtValidation:
         """Let the node agent validate a token, where we hold no bundles ourselves.
@@ -264,3 +291,28 @@ def _x509_bundle_set(bundles: Mapping[TrustDomain, bytes]) -> BundleSet:
 
 def _jwt_bundles(reply: pb.JWTBundlesResponse) -> BundleSet:
     return BundleSet.of(*(TrustBundle.from_jwks(TrustDomain.parse(name), jwks) for name, jwks in reply.bundles.items()))
+
+
+def _wit_request(subject: SpiffeId | None) -> pb.WITSVIDRequest:
+    return pb.WITSVIDRequest(spiffe_id=str(subject) if subject is not None else "")
+
+
+def _wit_svids(reply: pb.WITSVIDResponse) -> tuple[WitSvid, ...]:
+    if not reply.svids:
+        raise NoIdentityError
+    return tuple(map(_wit_svid, reply.svids))
+
+
+def _wit_svid(message: pb.WITSVID) -> WitSvid:
+    jwk = parse_json_object(message.wit_svid_key.encode(), what="WIT-SVID key", error=InvalidJwkError)
+    svid = WitSvid.unsafe_from_own_agent(message.wit_svid, private_key_of(jwk), hint=message.hint or None)
+    if str(svid.spiffe_id) != message.spiffe_id:
+        raise WorkloadApiRefusedError(
+            f"Workload API sent the WIT-SVID of {svid.spiffe_id} as that of {message.spiffe_id!a}"
+        )
+    return svid
+
+
+def _wit_bundles(reply: pb.WITBundlesResponse) -> BundleSet:
+    bundles = ((TrustDomain.parse(name), jwks.encode()) for name, jwks in reply.bundles.items())
+    return BundleSet.of(*(TrustBundle.from_wit_jwks(trust_domain, jwks) for trust_domain, jwks in bundles))

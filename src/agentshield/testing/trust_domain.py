@@ -4,17 +4,19 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
+from uuid import uuid4
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.x509.oid import NameOID
 
 from agentshield.clock import Clock, system_clock
-from agentshield.identity.bundle import BundleSet, JwtAuthority, TrustBundle, X509Authority
-from agentshield.identity.issue import JwtIssuer, X509Issuer
+from agentshield.identity.bundle import BundleSet, JwtAuthority, TrustBundle, WitAuthority, X509Authority
+from agentshield.identity.issue import JwtIssuer, WitIssuer, X509Issuer
 from agentshield.identity.jwt_svid import JwtSvid
 from agentshield.identity.keys import KeyType, PublicKey, generate_private_key
 from agentshield.identity.spiffe_id import SpiffeId, TrustDomain
+from agentshield.identity.wit_svid import WitSvid
 from agentshield.identity.x509_svid import X509Svid
 
 _BACKDATE: Final = timedelta(seconds=10)  # as the authority does: clocks of peers may be a little slow
@@ -23,7 +25,8 @@ SVID_LIFETIME: Final = timedelta(hours=1)
 
 
 class FakeTrustDomain:
-    """An authority for tests: `issue_svid`, `issue_jwt_svid`, `bundle`, and `add_authority`/`drop_authority` to roll.
+    """An authority for tests: `issue_svid`, `issue_jwt_svid`, `issue_wit_svid`, `bundle`; to roll: `add_authority`,
+    `drop_authority`.
 
     What it issues is what the real authority would. Names that begin with `unsafe_` make what it never would.
     """
@@ -34,6 +37,9 @@ class FakeTrustDomain:
         self.issuers: list[X509Issuer] = [self._new_issuer()]
         self.jwt_issuer = JwtIssuer(
             trust_domain=self.trust_domain, key_id="fake-1", private_key=generate_private_key(KeyType.EC_P256)
+        )
+        self.wit_issuer = WitIssuer(
+            trust_domain=self.trust_domain, key_id="fake-wit-1", private_key=generate_private_key(KeyType.EC_P256)
         )
         self._sequence = 1
 
@@ -53,6 +59,9 @@ class FakeTrustDomain:
             x509_authorities=tuple(X509Authority(certificate=issuer.certificate) for issuer in self.issuers),
             jwt_authorities=(
                 JwtAuthority(key_id=self.jwt_issuer.key_id, public_key=self.jwt_issuer.private_key.public_key()),
+            ),
+            wit_authorities=(
+                WitAuthority(key_id=self.wit_issuer.key_id, public_key=self.wit_issuer.private_key.public_key()),
             ),
             sequence=self._sequence,
         )
@@ -76,6 +85,19 @@ class FakeTrustDomain:
         """Issue a JWT-SVID."""
         now = self.clock()
         return self.jwt_issuer.issue_jwt_svid(self.id(path), audience, issued_at=now, expires_at=now + lifetime)
+
+    def issue_wit_svid(self, path: str, *, lifetime: timedelta = SVID_LIFETIME, hint: str | None = None) -> WitSvid:
+        """Issue a WIT-SVID with a new key."""
+        key, now = generate_private_key(), self.clock()
+        issued = self.wit_issuer.issue_wit_svid(
+            self.id(path),
+            key.public_key(),
+            issued_at=now,
+            not_before=now - _BACKDATE,
+            expires_at=now + lifetime,
+            jti=str(uuid4()),
+        )
+        return WitSvid.unsafe_from_own_agent(issued.token, key, hint=hint)
 
     @property
     def signing_issuer(self) -> X509Issuer:

@@ -20,6 +20,7 @@ from grpclib.server import Server, Stream
 
 from agentshield.errors import AgentShieldError
 from agentshield.identity.bundle import BundleSet
+from agentshield.identity.jwk import private_jwk_of
 from agentshield.identity.verify import verify_jwt_svid
 from agentshield.identity.x509_svid import X509Svid
 from agentshield.sdk.endpoint import Endpoint
@@ -143,12 +144,16 @@ class FakeWorkloadApi:
             methods.FETCH_JWT_BUNDLES.handled_by(self._fetch_jwt_bundles),
             methods.VALIDATE_JWT_SVID.handled_by(self._validate_jwt_svid),
         ]
+        wit = [  # a spire-agent has none
+            methods.FETCH_WIT_SVID.handled_by(self._fetch_wit_svid),
+            methods.FETCH_WIT_BUNDLES.handled_by(self._fetch_wit_bundles),
+        ]
         ours = [
             methods.WATCH.handled_by(self._watch_enforcement),
             methods.RECORD.handled_by(self._record),
             methods.REGISTER_LAUNCH.handled_by(self._register_launch),
         ]
-        return dict([*standard, *(ours if self._kind == "agentshield" else [])])
+        return dict([*standard, *([*wit, *ours] if self._kind == "agentshield" else [])])
 
     def _issue(self) -> None:
         self._svids = tuple(
@@ -228,6 +233,34 @@ class FakeWorkloadApi:
             self._check(stream)
             bundles = {each.trust_domain.id_string: each.jwks() for each in self._bundles()}
             await stream.send_message(pb.JWTBundlesResponse(bundles=bundles))
+
+    async def _fetch_wit_svid(self, stream: Stream[pb.WITSVIDRequest, pb.WITSVIDResponse]) -> None:
+        request = await stream.recv_message()
+        assert request is not None
+        async for _ in self._versions():
+            self._check(stream)
+            svids = [
+                self.domain.issue_wit_svid(str(each.spiffe_id), lifetime=self.svid_lifetime, hint=each.hint)
+                for each in self._svids
+                if request.spiffe_id in ("", str(each.spiffe_id))
+            ]
+            messages = [
+                pb.WITSVID(
+                    spiffe_id=str(svid.spiffe_id),
+                    wit_svid=svid.token,
+                    wit_svid_key=json.dumps(private_jwk_of(svid.private_key)),
+                    hint=svid.hint or "",
+                )
+                for svid in svids
+            ]
+            await stream.send_message(pb.WITSVIDResponse(svids=messages))
+
+    async def _fetch_wit_bundles(self, stream: Stream[pb.WITBundlesRequest, pb.WITBundlesResponse]) -> None:
+        await stream.recv_message()
+        async for _ in self._versions():
+            self._check(stream)
+            bundles = {each.trust_domain.id_string: each.wit_jwks().decode() for each in self._bundles()}
+            await stream.send_message(pb.WITBundlesResponse(bundles=bundles))
 
     async def _validate_jwt_svid(self, stream: Stream[pb.ValidateJWTSVIDRequest, pb.ValidateJWTSVIDResponse]) -> None:
         request = await stream.recv_message()

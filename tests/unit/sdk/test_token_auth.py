@@ -8,6 +8,8 @@ import pytest
 from token_world import AUDIENCE, body_of, token_world
 
 from agentshield.errors import ConfigurationError, UnavailableError
+from agentshield.identity.attestation_proof import verify_attestation_proof
+from agentshield.identity.wit_svid import verify_wit_svid
 from agentshield.sdk.access_tokens import TokenVerifier
 from agentshield.sdk.asgi import ShieldMiddleware, authorized_caller
 from agentshield.sdk.clients.oauth import VARIABLE
@@ -156,6 +158,29 @@ async def test_a_jwt_svid_as_proof(resource):
     [form] = resource.world.server.forms
     assert form["client_assertion_type"] == "urn:ietf:params:oauth:client-assertion-type:jwt-spiffe"
     assert JwtSvid.unsafe_from_own_agent(form["client_assertion"]).audience == (resource.world.server.issuer,)
+
+
+async def test_a_wit_svid_as_proof(resource):
+    """spiffe_wit: the WIT that the node agent gave us, and for each request a proof of its key that nobody has seen."""
+    server = resource.world.server
+    server.nonce = "one"  # so that one token takes two requests
+    async with resource.world.pair.client(auth=auth_of(resource, proof="wit-svid")) as http:
+        assert (await http.get(f"{resource.url}/run")).status_code == 200
+    assert len(server.headers) == 2
+    now, seen = server.clock(), set()
+    for form, headers in zip(server.forms, server.headers, strict=True):
+        assert "client_assertion" not in form
+        wit = verify_wit_svid(headers["oauth-client-attestation"], server.domain.bundles(), at=now)
+        proof = verify_attestation_proof(
+            headers["oauth-client-attestation-pop"],
+            key=wit.confirmation.public_key,
+            algorithms=frozenset({wit.confirmation.algorithm}),
+            audience=server.issuer,
+            client=form["client_id"],
+            at=now,
+        )
+        seen.add(proof.jti)
+    assert len(seen) == 2
 
 
 async def test_wishes_do_not_mix(resource):

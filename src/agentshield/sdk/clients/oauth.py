@@ -99,9 +99,14 @@ class TokenService:
             raise TokenServiceUnavailableError(self.issuer, f"its key set answers {status}")
         return body
 
-    async def token(self, form: Mapping[str, str], *, dpop: str) -> ServerAnswer:
-        """Ask for a token, proving the key that it is to be bound to; a refusal is an answer too."""
-        return await self._post(await self._endpoint("token_endpoint"), form, {"dpop": dpop})
+    async def token(
+        self, form: Mapping[str, str], *, dpop: str, credentials: Mapping[str, str] | None = None
+    ) -> ServerAnswer:
+        """Ask for a token, proving the key that it is to be bound to; a refusal is an answer too.
+
+        `credentials` are header fields that say who we are, where the form and the connection do not.
+        """
+        return await self._post(await self._endpoint("token_endpoint"), form, {"dpop": dpop, **(credentials or {})})
 
     async def post(self, endpoint: str, form: Mapping[str, str]) -> ServerAnswer:
         """Post a form to what the metadata calls `endpoint`; who we are, the connection's certificate says.
