@@ -80,15 +80,17 @@ async def token_service(
     *,
     port: int = 0,
     mtls_port: int | None = None,
+    drafts: frozenset[str] = frozenset(),
     clock: Clock = system_clock,
 ) -> AsyncIterator[TokenService]:
     """Serve tokens while entered. `port` 0: the one kept from the last time, or any that is free.
 
-    On `mtls_port` clients with certificates of registered authorities are served too.
+    On `mtls_port` clients with certificates of registered authorities are served too. `drafts` are those of
+    `OAuthSettings`.
 
     Raises:
         PortTakenError: somebody else listens where the issuer's name points.
-        ConfigurationError: the signing keys cannot be opened.
+        ConfigurationError: the signing keys cannot be opened, or a draft is unknown.
     """
     with closing(listen(LOOPBACK, port or state.kept_port())) as listener:
         chosen = int(listener.getsockname()[1])
@@ -98,6 +100,7 @@ async def token_service(
             trust_domain=authority.settings.trust_domain,
             allow_loopback_issuers=True,  # everything here is on this machine
             mtls_origin=None if mtls_port is None else f"https://{HOST}:{mtls_port}",
+            drafts=drafts,
         )
         store, directory = sql_oauth_store(database), AuthorityDirectory(authority)
         keys = await SigningKeys.open(store.keys, state.keys, clock, settings)

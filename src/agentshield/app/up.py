@@ -53,6 +53,7 @@ class UpRequest:
     is_ephemeral: bool = False
     token_port: int = 0  # of the token service; 0: as the last time, or any
     mtls_port: int | None = None  # of the token service for tls_client_auth; None: that is not offered
+    drafts: frozenset[str] = frozenset()  # unfinished standards that the token service is to speak, by name and number
 
     @property
     def issuer(self) -> str:
@@ -89,7 +90,15 @@ async def _run(request: UpRequest, on_ready: Callable[[dict[str, Any]], None]) -
         await _first_policy(authority, state)
         server = NodeServer(authority, host=LOOPBACK, port=request.port)
         await supervisor.start("authority port", server)  # (4)
-        tokens = token_service(authority, database, audit, state, port=request.token_port, mtls_port=request.mtls_port)
+        tokens = token_service(
+            authority,
+            database,
+            audit,
+            state,
+            port=request.token_port,
+            mtls_port=request.mtls_port,
+            drafts=request.drafts,
+        )
         running = await supervisor.start("token service", tokens)  # (5) before agents, who are told where it is
         node = await _node_settings(request, authority, port=server.port)
         await supervisor.start("node agent", _node_agent(node, supervisor))  # (6)

@@ -5,6 +5,7 @@ import logging
 import os
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,21 @@ from agentshield.app.output import box
 DEFAULT_TRUST_DOMAIN = "example.test"
 DATABASE_VARIABLE = "AGENTSHIELD_DATABASE"
 
-_Ports = tuple[int, int, int | None]  # the authority's, the token service's, and its second one
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Services:
+    """Where authority and token service are to listen, and which unfinished standards to speak."""
+
+    port: int
+    token_port: int
+    mtls_port: int | None
+    drafts: tuple[str, ...]
+
+    def options(self) -> list[str]:
+        """The same, as options of the command line."""
+        options = ["--port", str(self.port), "--token-port", str(self.token_port)]
+        options += ["--mtls-port", str(self.mtls_port)] if self.mtls_port else []
+        return options + [word for name in self.drafts for word in ("--draft", name)]
 
 
 @click.command(name="up", cls=Command)
@@ -38,6 +53,13 @@ _Ports = tuple[int, int, int | None]  # the authority's, the token service's, an
     help="Also serve tokens to clients with certificates of authorities registered for them (tls_client_auth).",
 )
 @click.option(
+    "--draft",
+    "drafts",
+    multiple=True,
+    metavar="NAME",
+    help="Have the token service speak this Internet-Draft, by name and number; repeat.",
+)
+@click.option(
     "--database-file",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help=f"Holds the database URL; or {DATABASE_VARIABLE}. SQLite in the state directory unless named.",
@@ -51,19 +73,21 @@ def command(
     port: int,
     token_port: int,
     mtls_port: int | None,
+    drafts: tuple[str, ...],
     database_file: Path | None,
     detach: bool,
     ready_fd: int | None,
 ) -> None:
     """Start authority, node agent, audit log and admin API in one process, on loopback."""
     invocation = current()
+    asked = _Services(port=port, token_port=token_port, mtls_port=mtls_port, drafts=drafts)
     if detach:
         if ephemeral:
             raise click.UsageError("--ephemeral and --detach: nobody could find the state of such a process")
-        _detach(invocation, trust_domain, (port, token_port, mtls_port), database_file)
+        _detach(invocation, trust_domain, asked, database_file)
         return
     try:
-        _run(invocation, trust_domain, (port, token_port, mtls_port), database_file, ready_fd, is_ephemeral=ephemeral)
+        _run(invocation, trust_domain, asked, database_file, ready_fd, is_ephemeral=ephemeral)
     except Exception as error:
         _tell(ready_fd, Failure.of(error).as_json())
         raise
@@ -72,7 +96,7 @@ def command(
 def _run(
     invocation: Invocation,
     trust_domain: str | None,
-    ports: _Ports,
+    asked: _Services,
     database_file: Path | None,
     ready_fd: int | None,
     *,
@@ -92,9 +116,10 @@ def _run(
     request = UpRequest(
         state=state,
         trust_domain=TrustDomain.parse(trust_domain or state.trust_domain() or DEFAULT_TRUST_DOMAIN),
-        port=ports[0],
-        token_port=ports[1],
-        mtls_port=ports[2],
+        port=asked.port,
+        token_port=asked.token_port,
+        mtls_port=asked.mtls_port,
+        drafts=frozenset(asked.drafts),
         database_url=_database_url(database_file),
         is_ephemeral=is_ephemeral,
     )
@@ -129,15 +154,13 @@ def show_ready(invocation: Invocation, facts: dict[str, Any], *, stop: str) -> N
     print(box(lines, title="AgentShield is up"), flush=True)
 
 
-def _detach(invocation: Invocation, trust_domain: str | None, ports: _Ports, database_file: Path | None) -> None:
+def _detach(invocation: Invocation, trust_domain: str | None, asked: _Services, database_file: Path | None) -> None:
     """Start the same command in the background, and wait for the line that says how it went."""
     state = invocation.state_dir
     state.path.mkdir(mode=0o700, parents=True, exist_ok=True)
     reading, writing = os.pipe()
     command_line = [sys.executable, "-m", "agentshield.app.main", "up", "--state-dir", str(state.path)]
-    command_line += ["--ready-fd", str(writing), "--port", str(ports[0])]
-    command_line += ["--token-port", str(ports[1])]
-    command_line += ["--mtls-port", str(ports[2])] if ports[2] else []
+    command_line += ["--ready-fd", str(writing), *asked.options()]
     command_line += ["--trust-domain", trust_domain] if trust_domain else []
     command_line += ["--database-file", str(database_file)] if database_file else []
     with os.fdopen(os.open(state.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as log:
