@@ -28,13 +28,17 @@ from agentshield.identity.keys import PrivateKey, generate_private_key
 from agentshield.identity.spiffe_id import SpiffeId
 from agentshield.identity.x509_svid import X509Svid
 from agentshield.oauth.api import OAuthApp
+from agentshield.oauth.authorize.parts import Authorization
+from agentshield.oauth.authorize.store import MemoryAuthorizationStore
+from agentshield.oauth.authorize.upstream import Upstream
+from agentshield.oauth.authorize.web import BrowserPages
 from agentshield.oauth.client_auth.authenticator import ClientAuthenticator
 from agentshield.oauth.directory import AgentRegistration
 from agentshield.oauth.issuers.federation import Federation
 from agentshield.oauth.issuers.fetch import IssuerFetch
 from agentshield.oauth.keys import SigningKeys
 from agentshield.oauth.memory_store import MemoryOAuthStore
-from agentshield.oauth.metadata import TOKEN_EXCHANGE, metadata
+from agentshield.oauth.metadata import metadata
 from agentshield.oauth.model import ClientAuthMethod, ClientRegistration, Resource
 from agentshield.oauth.revocation_watch import RevocationWatch
 from agentshield.oauth.server import OAuthServer, listen
@@ -46,6 +50,7 @@ from agentshield.sdk.tls import ClientCertificates, SpiffeContext
 from agentshield.testing import FakeTrustDomain
 
 AUDIENCE, SCOPE = "api://agent-b", "AI.Task.Execute"
+REDIRECT_URI = "https://app.test/cb"
 SPIRE = "github.com/spiffe/spire@v1.15.3"
 WHOAMI = Path(__file__).parent / "whoami"
 _BUILD_SECONDS = 1800
@@ -173,6 +178,7 @@ class TokenService:
     client_key: PrivateKey
     audit: ListedEvents
     ca: Path
+    store: MemoryOAuthStore
 
     def client_context(self, *, svid: X509Svid | None = None) -> ssl.SSLContext:
         """Plain TLS as anybody's program sets it up, which knows our authority and may show an SVID."""
@@ -208,7 +214,11 @@ async def token_service(audit_log: ListedEvents, tmp_path: Path) -> AsyncIterato
     """The whole authorization server over real TLS, in memory, with one resource and one registered client."""
     domain, client_key = FakeTrustDomain(), generate_private_key()
     listener = listen("127.0.0.1", 0)
-    settings = OAuthSettings(issuer=f"https://localhost:{listener.getsockname()[1]}", trust_domain=domain.trust_domain)
+    settings = OAuthSettings(
+        issuer=f"https://localhost:{listener.getsockname()[1]}",
+        trust_domain=domain.trust_domain,
+        allow_loopback_issuers=True,
+    )
     store, directory = MemoryOAuthStore(), OneBlueprint(domain)
     now = domain.clock()
     await store.resources.put(
@@ -227,13 +237,15 @@ async def token_service(audit_log: ListedEvents, tmp_path: Path) -> AsyncIterato
                 spiffe_id=domain.agent_id(agent),
                 methods=frozenset({ClientAuthMethod.PRIVATE_KEY_JWT}),
                 jwks=json.dumps({"keys": [jwk_of(client_key.public_key(), kid="c", alg="ES256")]}).encode(),
+                redirect_uris=(REDIRECT_URI,),
                 created_at=now,
                 created_by="ann",
             )
         )
     (tmp_path / "keys").mkdir(mode=0o700)
     keys = await SigningKeys.open(store.keys, tmp_path / "keys", domain.clock, settings)
-    federation = Federation(store, IssuerFetch(settings), domain.clock, settings)
+    fetch = IssuerFetch(settings)
+    federation = Federation(store, fetch, domain.clock, settings)
     authenticator = ClientAuthenticator(settings, store, directory, domain.bundles(), federation)
     service = OAuthService(
         settings=settings,
@@ -244,21 +256,27 @@ async def token_service(audit_log: ListedEvents, tmp_path: Path) -> AsyncIterato
         federation=federation,
         sink=audit_log,
         clock=domain.clock,
+        authorization=Authorization(
+            requests=MemoryAuthorizationStore(),
+            upstream=Upstream(settings=settings, fetch=fetch, federation=federation, keys=keys),
+        ),
     )
+    assert service.journey is not None
     app = OAuthApp(
         service,
         RevocationWatch(store.tokens, domain.clock),
         settings=settings,
-        document=metadata(settings, grant_types=frozenset({"client_credentials", TOKEN_EXCHANGE})),
+        document=metadata(settings, grant_types=service.grant_types),
         nonces=authenticator.nonces,
         clock=domain.clock,
+        pages=BrowserPages(service.journey, domain.clock),
     )
     tls = SpiffeContext.for_server(client_certificates=ClientCertificates.OPTIONAL)
     tls.update(server_svid(domain), domain.bundles())
     ca = tmp_path / "ca.pem"
     ca.write_bytes(domain.bundle.x509_pem())
     async with OAuthServer(app, tls, listener=listener):
-        yield TokenService(settings.issuer, domain, "planner-app", "analyst-app", client_key, audit_log, ca)
+        yield TokenService(settings.issuer, domain, "planner-app", "analyst-app", client_key, audit_log, ca, store)
 
 
 def server_svid(domain: FakeTrustDomain) -> X509Svid:

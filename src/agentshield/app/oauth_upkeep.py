@@ -14,6 +14,7 @@ from agentshield.authority.model import AgentStatus
 from agentshield.authority.service import AuthorityService
 from agentshield.clock import Clock
 from agentshield.errors import AgentShieldError
+from agentshield.oauth.authorize.store import AuthorizationStore
 from agentshield.oauth.backchannel.store import BackchannelStore
 from agentshield.oauth.store import TokenStore
 from agentshield.policy.approval_store import DENIAL_HOLDS, ApprovalStore
@@ -128,6 +129,13 @@ async def forget_answered(approvals: ApprovalStore, requests: BackchannelStore, 
         before = clock() - DENIAL_HOLDS - KEPT
         await requests.forget(before=before)
         await approvals.forget(before=before)
+
+
+async def forget_delegated(requests: AuthorizationStore, clock: Clock) -> None:
+    """Drop authorization requests once nothing that came of them lives any more, until cancelled."""
+    while True:
+        await asyncio.sleep(_FORGET_INTERVAL)
+        await requests.forget(before=clock() - KEPT)
 
 
 async def run_always(work: Callable[[], Awaitable[None]]) -> None:

@@ -21,6 +21,7 @@ from agentshield.app.oauth_upkeep import (
     PublishedAuthorities,
     StoppedAgents,
     forget_answered,
+    forget_delegated,
     forget_ended,
     kept_running,
 )
@@ -36,6 +37,10 @@ from agentshield.identity.dpop import DpopNonces
 from agentshield.identity.spiffe_id import TrustDomain
 from agentshield.identity.x509_svid import X509Svid
 from agentshield.oauth.api import OAuthApp
+from agentshield.oauth.authorize.parts import Authorization
+from agentshield.oauth.authorize.sql_store import SqlAuthorizationStore
+from agentshield.oauth.authorize.upstream import Upstream
+from agentshield.oauth.authorize.web import BrowserPages
 from agentshield.oauth.backchannel.notification import Notifications
 from agentshield.oauth.backchannel.parts import Backchannel
 from agentshield.oauth.backchannel.sql_store import SqlBackchannelStore
@@ -112,6 +117,10 @@ async def token_service(
             humans=Administrators(settings.issuer),
             notifications=Notifications(fetch),
         )
+        authorization = Authorization(
+            requests=SqlAuthorizationStore(database),
+            upstream=Upstream(settings=settings, fetch=fetch, federation=federation, keys=keys),
+        )
         nonces = DpopNonces(secret=secrets.token_bytes(32), lifetime=settings.dpop_nonce_lifetime)
         bundles = OwnBundle(authority)
         authenticator = ClientAuthenticator(settings, store, directory, bundles, federation, nonces=nonces)
@@ -127,6 +136,7 @@ async def token_service(
             clock,
             bundles=bundles,
             backchannel=backchannel,
+            authorization=authorization,
             policy=policy,
         )
         watch = RevocationWatch(store.tokens, clock)
@@ -138,6 +148,7 @@ async def token_service(
             document=metadata(settings, grant_types=service.grant_types, detail_types=service.detail_types),
             nonces=nonces,
             clock=clock,
+            pages=None if service.journey is None else BrowserPages(service.journey, clock),
         )
         tls = SpiffeContext.for_server(client_certificates=ClientCertificates.OPTIONAL, alpn=("http/1.1",), clock=clock)
         obtain = partial(authority.token_service_svid, dns_names=(HOST,))
@@ -158,6 +169,7 @@ async def token_service(
             partial(_rotate, keys, settings, clock),
             partial(forget_ended, store.tokens, clock),
             partial(forget_answered, backchannel.approvals, backchannel.requests, clock),
+            partial(forget_delegated, authorization.requests, clock),
         )
         async with (
             OAuthServer(serve(), tls, listener=listener),

@@ -22,13 +22,15 @@ from agentshield.oauth.api_answer import (
     refusal,
     unavailable,
 )
+from agentshield.oauth.authorize.parts import PushedResponse
+from agentshield.oauth.authorize.web import PAGE_METHODS
 from agentshield.oauth.backchannel.parts import BackchannelResponse
 from agentshield.oauth.errors import OAuthError, OAuthErrorCode
 from agentshield.oauth.form import ClientGoneError, FormError, Receive, WatchedBody, read_form
 from agentshield.oauth.metadata import WELL_KNOWN
 from agentshield.oauth.model import Revocation
 from agentshield.oauth.requests import OAuthRequest, TokenResponse
-from agentshield.oauth.settings import BACKCHANNEL_PATH, OAuthSettings
+from agentshield.oauth.settings import BACKCHANNEL_PATH, PAR_PATH, OAuthSettings
 from agentshield.sdk.asgi import PEER
 
 LEASE_SECONDS: Final = 5  # how long a resource server may go on without having heard from us
@@ -49,6 +51,10 @@ class Service(Protocol):
 
     async def backchannel(self, request: OAuthRequest) -> BackchannelResponse:
         """Put a question before a human, or raise OAuthError."""
+        ...
+
+    async def push(self, request: OAuthRequest) -> PushedResponse:
+        """Take an authorization request in, or raise OAuthError."""
         ...
 
     async def introspect(self, request: OAuthRequest) -> Mapping[str, Any]:
@@ -72,6 +78,14 @@ class Watch(Protocol):
         ...
 
 
+class Pages(Protocol):
+    """What browsers are answered by, where humans can delegate."""
+
+    async def answer(self, scope: Scope, receive: Receive, request_id: str) -> Answer:
+        """Answer a browser, whatever it came with."""
+        ...
+
+
 class OAuthApp:
     """The endpoints. Whatever a client sends, it is answered by the RFC's code and nothing of our insides.
 
@@ -88,6 +102,7 @@ class OAuthApp:
         nonces: DpopNonces,
         clock: Clock,
         origin: str | None = None,
+        pages: Pages | None = None,
     ) -> None:
         self._service = service
         self._watch = watch
@@ -96,8 +111,10 @@ class OAuthApp:
         self._nonces = nonces
         self._clock = clock
         self._origin = origin or settings.issuer
+        self._pages = pages
         self._posts = {
             "/oauth/token": self._token,
+            PAR_PATH: self._push,
             BACKCHANNEL_PATH: self._backchannel,
             "/oauth/introspect": self._introspect,
             "/oauth/revoke": self._revoke,
@@ -108,7 +125,7 @@ class OAuthApp:
     @property
     def paths(self) -> frozenset[str]:
         """Every path that is served."""
-        return frozenset(self._posts) | frozenset(self._gets)
+        return frozenset(self._posts) | frozenset(self._gets) | frozenset(PAGE_METHODS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -137,6 +154,8 @@ class OAuthApp:
             return await self._posts[path](await self._request(scope, receive, request_id))
         if path in self._gets:
             return await self._gets[path](scope) if method in ("GET", "HEAD") else not_allowed("GET", "HEAD")
+        if path in PAGE_METHODS and self._pages is not None:
+            return await self._pages.answer(scope, receive, request_id)
         return Answer(status=404)
 
     async def _request(self, scope: Scope, receive: Receive, request_id: str) -> OAuthRequest:
@@ -165,6 +184,11 @@ class OAuthApp:
     async def _token(self, request: OAuthRequest) -> Answer:
         granted = await self._service.token(request)
         return json_answer(_token_members(granted), *self._next_nonce(granted.dpop_nonce))
+
+    async def _push(self, request: OAuthRequest) -> Answer:
+        pushed = await self._service.push(request)
+        members = {"request_uri": pushed.request_uri, "expires_in": pushed.expires_in}
+        return json_answer(members, *self._next_nonce(), status=201)
 
     async def _backchannel(self, request: OAuthRequest) -> Answer:
         asked = await self._service.backchannel(request)

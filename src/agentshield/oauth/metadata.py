@@ -15,6 +15,7 @@ from agentshield.oauth.settings import (
     OAuthSettings,
 )
 
+AUTHORIZATION_CODE: Final = "authorization_code"
 TOKEN_EXCHANGE: Final = "urn:ietf:params:oauth:grant-type:token-exchange"  # noqa: S105  RFC 8693, 2.1
 CIBA: Final = "urn:openid:params:grant-type:ciba"
 JWT_BEARER: Final = "urn:ietf:params:oauth:grant-type:jwt-bearer"
@@ -46,6 +47,17 @@ def client_methods(settings: OAuthSettings) -> tuple[ClientAuthMethod, ...]:
     return (*_METHODS, *attested, *by_wit, *by_certificate)
 
 
+def _delegation(settings: OAuthSettings) -> dict[str, Any]:
+    return {
+        "authorization_endpoint": settings.authorization_endpoint,
+        "response_modes_supported": ["query"],
+        "code_challenge_methods_supported": ["S256"],
+        "authorization_response_iss_parameter_supported": True,  # RFC 9207, 3
+        "pushed_authorization_request_endpoint": settings.pushed_authorization_request_endpoint,
+        "require_pushed_authorization_requests": True,  # RFC 9126, 5
+    }
+
+
 def metadata(
     settings: OAuthSettings, *, grant_types: frozenset[str], detail_types: frozenset[str] = frozenset()
 ) -> bytes:
@@ -57,7 +69,7 @@ def metadata(
         "token_endpoint": settings.token_endpoint,
         "jwks_uri": settings.jwks_uri,
         "grant_types_supported": sorted(grant_types),
-        "response_types_supported": [],  # REQUIRED, and there is no authorization endpoint
+        "response_types_supported": ["code"] if AUTHORIZATION_CODE in grant_types else [],  # REQUIRED
         "token_endpoint_auth_methods_supported": methods,
         "token_endpoint_auth_signing_alg_values_supported": algorithms,
         "introspection_endpoint": settings.introspection_endpoint,
@@ -71,6 +83,8 @@ def metadata(
     }
     if detail_types:
         document["authorization_details_types_supported"] = sorted(detail_types)
+    if AUTHORIZATION_CODE in grant_types:
+        document |= _delegation(settings)
     if CIBA in grant_types:  # CIBA Core, 4
         document["backchannel_authentication_endpoint"] = settings.backchannel_authentication_endpoint
         document["backchannel_token_delivery_modes_supported"] = ["ping", "poll"]

@@ -19,7 +19,7 @@ from agentshield.oauth.backchannel.endpoint import BackchannelEndpoint
 from agentshield.oauth.backchannel.parts import Backchannel, BackchannelResponse
 from agentshield.oauth.directory import AgentDirectory
 from agentshield.oauth.errors import AlreadyUsedError, OAuthError, OAuthErrorCode
-from agentshield.oauth.grants.authorization_code import AUTHORIZATION_CODE, AuthorizationCode
+from agentshield.oauth.grants.authorization_code import AuthorizationCode
 from agentshield.oauth.grants.ciba import Ciba
 from agentshield.oauth.grants.client_credentials import ClientCredentials
 from agentshield.oauth.grants.context import Grant, GrantContext, Handler
@@ -32,7 +32,7 @@ from agentshield.oauth.issuance_policy import IssuancePolicy
 from agentshield.oauth.issue import TokenIssuer
 from agentshield.oauth.issuers.federation import Federation
 from agentshield.oauth.keys import SigningKeys
-from agentshield.oauth.metadata import CIBA, JWT_BEARER, TOKEN_EXCHANGE
+from agentshield.oauth.metadata import AUTHORIZATION_CODE, CIBA, JWT_BEARER, TOKEN_EXCHANGE
 from agentshield.oauth.model import REFRESH_TOKEN, AuthenticatedClient, Revocation
 from agentshield.oauth.requests import OAuthRequest, TokenResponse
 from agentshield.oauth.revoke import Revoker

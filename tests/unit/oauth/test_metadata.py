@@ -63,6 +63,19 @@ def test_asking_humans_is_promised_where_it_is_served():
     assert told["authorization_details_types_supported"] == ["agent_action", "payment"]
 
 
+def test_delegation_is_promised_where_it_is_served_and_by_its_one_way_in():
+    """RFC 9126, 5; RFC 9207, 3; RFC 9700, 2.1: a client learns that PAR, S256 and `iss` are not matters of taste."""
+    assert not {"authorization_endpoint", "require_pushed_authorization_requests"} & document().keys()
+    assert document()["response_types_supported"] == []
+    told = document(grants=("authorization_code", "refresh_token"))
+    assert told["authorization_endpoint"] == ISSUER + "/oauth/authorize"
+    assert told["pushed_authorization_request_endpoint"] == ISSUER + "/oauth/par"
+    assert told["require_pushed_authorization_requests"] is True
+    assert told["authorization_response_iss_parameter_supported"] is True
+    assert (told["response_types_supported"], told["response_modes_supported"]) == (["code"], ["query"])
+    assert told["code_challenge_methods_supported"] == ["S256"]
+
+
 def test_grants_are_those_that_are_served():
     """What is not served must not be promised; a password is not taken by anybody."""
     assert document(grants=("b", "a"))["grant_types_supported"] == ["a", "b"]

@@ -11,6 +11,7 @@ from agentshield.identity.dpop import DpopNonces
 from agentshield.identity.spiffe_id import TrustDomain
 from agentshield.identity.verify import verify_x509_svid
 from agentshield.oauth.api import OAuthApp
+from agentshield.oauth.authorize.parts import PushedResponse
 from agentshield.oauth.backchannel.parts import BackchannelResponse
 from agentshield.oauth.errors import OAuthError, OAuthErrorCode
 from agentshield.oauth.metadata import metadata
@@ -45,7 +46,7 @@ class Service:
             raise self.answer
         return self.answer
 
-    introspect = revoke = backchannel = token
+    introspect = revoke = backchannel = push = token
 
     def jwks(self):
         return b'{"keys":[]}'
@@ -119,6 +120,24 @@ async def test_a_question_is_answered_with_its_secret_and_never_stored():
     assert (answer.status, answer.json) == (200, {"auth_req_id": "r", "expires_in": 300, "interval": 5})
     assert answer.headers[b"cache-control"] == b"no-store"
     assert (await ask(service, "/oauth/bc-authorize", method="GET")).status == 405
+
+
+async def test_a_lodged_request_is_201_and_never_stored():
+    """RFC 9126, 2.2: what opens the human's browser must be in no cache."""
+    service = Service(PushedResponse(request_uri="urn:ietf:params:oauth:request_uri:r", expires_in=90))
+    answer = await ask(service, "/oauth/par")
+    assert (answer.status, answer.json["expires_in"]) == (201, 90)
+    assert answer.json["request_uri"].startswith("urn:ietf:params:oauth:request_uri:")
+    assert answer.headers[b"cache-control"] == b"no-store"
+    assert service.asked[0].url == "https://localhost:8443/oauth/par"
+    assert (await ask(service, "/oauth/par", method="GET")).status == 405
+
+
+@pytest.mark.parametrize("path", ["/oauth/authorize", "/oauth/callback", "/oauth/consent"])
+async def test_where_nobody_can_delegate_there_are_no_pages(path):
+    """An address that does nothing must not look as if it did."""
+    for method in ("GET", "POST"):
+        assert (await ask(Service(), path, method=method)).status == 404
 
 
 async def test_a_human_who_may_not_be_asked_is_403():

@@ -16,7 +16,7 @@ from agentshield.oauth.authorize.browser import BrowserSession, challenge_of
 from agentshield.oauth.authorize.request import Human
 from agentshield.oauth.client_auth.private_key_jwt import ASSERTION_TYPE
 from agentshield.oauth.issuers.address import parse_fetch_url
-from agentshield.oauth.issuers.claims import claim_at
+from agentshield.oauth.issuers.claims import claim_at, shown
 from agentshield.oauth.issuers.federation import Federation
 from agentshield.oauth.issuers.fetch import Document
 from agentshield.oauth.issuers.key_source import Fetch, discovery_of
@@ -25,6 +25,7 @@ from agentshield.oauth.model import IssuerRecord, SignIn, SignInMethod
 from agentshield.oauth.settings import OAuthSettings
 from agentshield.oauth.subject import foreign_party
 
+_OK: Final = 200
 _MAX_CODE: Final = 4096
 _MAX_NAME: Final = 200
 
@@ -112,6 +113,12 @@ class Upstream:
         } | self._proof(record, sign_in, at)
         answer = await self.fetch.post_form(provider.token_endpoint, form, ca_pem=record.ca_pem)
         members = parse_json_object(answer.body, what="token answer", error=InvalidInputError)
+        if answer.status != _OK:
+            said = f"{shown(members.get('error'))}: {shown(members.get('error_description'))}"
+            raise SignInError(
+                f"issuer {record.name[:80]!a} answered {answer.status} ({said})",
+                hint="is our client registered there with our key set and redirect address?",
+            )
         token = members.get("id_token")
         if not isinstance(token, str):
             raise SignInError(f"issuer {record.name[:80]!a} answered without an ID token")

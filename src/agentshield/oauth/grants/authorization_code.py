@@ -21,7 +21,6 @@ from agentshield.oauth.grants.human_delegation import HumanDelegation, Portion, 
 from agentshield.oauth.model import AuthenticatedClient, IssuedToken, SingleUse
 from agentshield.oauth.requests import OAuthRequest, TokenResponse
 
-AUTHORIZATION_CODE: Final = "authorization_code"
 _SINGLE_USE: Final = "code"
 
 

@@ -22,6 +22,7 @@ _MOST_ADDRESSES: Final = 4
 _MAX_AGE: Final = re.compile(r"(?:^|[,\s])max-age=(\d{1,9})(?:$|[,\s])", re.IGNORECASE)
 _OK: Final = 200
 _TOLD: Final = frozenset({_OK, 204})  # CIBA Core, 10.2
+_ANSWERED: Final = frozenset({_OK, 400, 401})  # RFC 6749, 5.1 and 5.2: a grant, or why there is none
 
 T = TypeVar("T")
 Resolve = Callable[[str, int], Awaitable[tuple[str, ...]]]
@@ -33,6 +34,7 @@ class Document:
 
     body: bytes = field(repr=False)
     max_age: timedelta | None = None
+    status: int = 200
 
 
 class IssuerFetch:
@@ -53,10 +55,10 @@ class IssuerFetch:
         return await self._at(parse_fetch_url(url), _ask, ca_pem)
 
     async def post_form(self, url: str, form: Mapping[str, str], *, ca_pem: bytes | None = None) -> Document:
-        """Post a form to `url` and return what is answered, by the same rules as `get`.
+        """Post a form to `url` and return what is answered, a refusal too, by the same rules as `get`.
 
         Raises:
-            ForbiddenAddressError, KeysUnavailableError: as `get`.
+            ForbiddenAddressError, KeysUnavailableError: as `get`; but 400 and 401 are answers.
         """
 
         async def hand_in(client: httpx2.AsyncClient, wanted: FetchUrl, address: str) -> Document:
@@ -141,7 +143,7 @@ async def _ask(
     method = "GET" if form is None else "POST"
     response = await client.send(_request(method, client, wanted, address, headers, form=form), stream=True)
     try:
-        return await _read(response, wanted)
+        return await _read(response, wanted, frozenset({_OK}) if form is None else _ANSWERED)
     finally:
         await response.aclose()
 
@@ -166,8 +168,8 @@ def _request(
     )
 
 
-async def _read(response: httpx2.Response, wanted: FetchUrl) -> Document:
-    if response.status_code != _OK:
+async def _read(response: httpx2.Response, wanted: FetchUrl, expected: frozenset[int]) -> Document:
+    if response.status_code not in expected:
         raise KeysUnavailableError(f"{_shown(wanted)} answered {response.status_code}, expected 200")
     if response.headers.get("content-encoding", "identity") != "identity":
         raise KeysUnavailableError(f"{_shown(wanted)} sent a compressed body, which was not asked for")
@@ -177,7 +179,8 @@ async def _read(response: httpx2.Response, wanted: FetchUrl) -> Document:
         if len(body) > MAX_DOCUMENT_BYTES:
             raise KeysUnavailableError(f"{_shown(wanted)} sent more than {MAX_DOCUMENT_BYTES} bytes")
     age = _MAX_AGE.search(response.headers.get("cache-control", ""))
-    return Document(body=bytes(body), max_age=None if age is None else timedelta(seconds=int(age[1])))
+    lifetime = None if age is None else timedelta(seconds=int(age[1]))
+    return Document(body=bytes(body), max_age=lifetime, status=response.status_code)
 
 
 async def _system_resolve(host: str, port: int) -> tuple[str, ...]:

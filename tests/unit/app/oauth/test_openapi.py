@@ -13,7 +13,7 @@ from agentshield.oauth.api import LONGEST_WAIT, OAuthApp
 from agentshield.oauth.errors import OAuthErrorCode
 from agentshield.oauth.model import MAX_TOKEN_LIFETIME
 from agentshield.oauth.registration import MAX_SECRET_LIFETIME
-from agentshield.oauth.settings import OAuthSettings
+from agentshield.oauth.settings import CONSENT_PATH, OAuthSettings
 
 REFERENCE = Path(__file__).parents[4] / "docs" / "reference"
 PUBLIC = json.loads((REFERENCE / "openapi.json").read_text())
@@ -47,7 +47,7 @@ def test_public_endpoints_are_all_described():
         clock=lambda: datetime.now(UTC),
     )
     assert set(PUBLIC["paths"]) == app.paths
-    assert {path for path, methods in PUBLIC["paths"].items() if "post" in methods} == set(app._posts)
+    assert {path for path, methods in PUBLIC["paths"].items() if "post" in methods} == set(app._posts) | {CONSENT_PATH}
 
 
 def test_admin_endpoints_are_all_described():
