@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from enum import Enum
 from typing import Final
 
@@ -136,11 +137,8 @@ class Workloads:
                 if state != shown:
                     yield state
                     shown = state
-                due = min(each.held.refresh_at for each in state) - self._clock()
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(min(max(due.total_seconds(), RETRY), LONGEST_SLEEP)):
-                        await subscription.changed()
-                # Each time, not after changes alone: who lost a selector meanwhile must not get the next token.
+                await self._changed_or_due(subscription, min(each.held.refresh_at for each in state))
+                # Also when one is due: who lost a selector meanwhile must not get the next token.
                 self._cache.refresh(subscription, (await self._attestation.attest(peer)).selectors)
 
     async def watch_bundles(self, peer: Peer) -> AsyncGenerator[BundleSet, None]:
@@ -226,6 +224,17 @@ class Workloads:
             problem = next(filter(None, (self._cache.find_problem(entry.id) for entry in entries)), "no answer in time")
             raise AuthorityUnreachableError(f"no X509-SVID from the authority: {problem}")
         return X509State(svids=svids, bundles=self._bundles_for(entries))
+
+    async def _changed_or_due(self, subscription: Subscription, due: datetime) -> None:
+        """Wait for a change, or for the time `due`; a time that is past, since replacing failed, for a while."""
+        pause = RETRY
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(min(max((due - self._clock()).total_seconds(), pause), LONGEST_SLEEP)):
+                    return await subscription.changed()
+            pause = 0.0
+            if self._clock() >= due:
+                return None
 
     async def _wit_state(self, entries: tuple[Entry, ...], spiffe_id: SpiffeId | None) -> tuple[ServedWit, ...]:
         self._require(entries)

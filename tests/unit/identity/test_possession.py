@@ -153,11 +153,11 @@ def test_wpp_07_a_fresh_proof_does_not_outlive_its_wit():
         received(FORGE.workload_proof(HOLDER, WIT, ANALYST, exp=late + 60), at=NOW + timedelta(hours=1))
 
 
-@pytest.mark.parametrize("wth", [..., None, "", digest(FORGE.wit(HOLDER, jti="another"))])
-def test_wpp_08_a_proof_is_for_one_wit(wth):
+def test_wpp_08_a_proof_is_for_one_wit():
     """Of two WITs with one key, the proof says which."""
-    with pytest.raises(InvalidWorkloadProofError, match="wth"):
-        received(FORGE.workload_proof(HOLDER, WIT, ANALYST, wth=wth))
+    for wth in (..., None, "", digest(FORGE.wit(HOLDER, jti="another"))):
+        with pytest.raises(InvalidWorkloadProofError, match="wth"):
+            received(FORGE.workload_proof(HOLDER, WIT, ANALYST, wth=wth))
 
 
 def test_wpp_09_a_proof_has_a_name():
