@@ -49,6 +49,26 @@ def test_a_wit_svid_becomes_a_token(pair):
     assert stopped.code != 0
 
 
+def test_a_wit_svid_in_a_file_is_read_and_judged(desk):
+    """Whose key it names can be checked by hand; the private half is in a file of its owner's alone."""
+    desk.up()
+    assert desk.type("agentshield agent create planner").code == 0
+    fetched = desk.type("agentshield svid fetch --as planner --wit --out wits -o json")
+    assert (fetched.code, fetched.data["type"]) == (0, "wit-svid"), fetched.err
+    assert (desk.home / "wits" / "wit-key.jwk").stat().st_mode & 0o777 == 0o600
+    inspected = desk.type("agentshield svid inspect wits/wit.jwt -o json").data
+    assert (inspected["type"], inspected["verified"]) == ("wit-svid", False)
+    verified = desk.type("agentshield svid verify wits/wit.jwt -o json").data
+    assert verified["spiffe_id"] == "spiffe://example.test/agents/planner"
+    assert verified["key"] == fetched.data["key"]
+    bundle = desk.type("agentshield bundle show -o json").data
+    assert bundle["wit_authorities"] == 1
+    forged = (desk.home / "wits" / "wit.jwt").read_text()[:-4] + "AAAA"
+    (desk.home / "forged.jwt").write_text(forged)
+    assert desk.type("agentshield svid verify forged.jwt").code == 3
+    assert desk.type("agentshield svid fetch --as planner --wit --audience x").code == 2
+
+
 def test_an_unknown_draft_is_said_at_once(desk):
     """A number that was never read here must not pass for one that was."""
     done = desk.type("agentshield up --detach --draft draft-ietf-oauth-spiffe-client-auth-99")

@@ -14,6 +14,7 @@ from agentshield.identity.bundle import BundleSet, TrustBundle
 from agentshield.identity.jwt_svid import UnverifiedJwtSvid
 from agentshield.identity.spiffe_id import TrustDomain
 from agentshield.identity.verify import VerifiedIdentity, verify_jwt_svid, verify_x509_svid
+from agentshield.identity.wit_svid import UnverifiedWitSvid, VerifiedWitSvid, verify_wit_svid
 from agentshield.identity.x509_svid import split_der_certificates
 
 _PEM_MARK = b"-----BEGIN"
@@ -26,15 +27,16 @@ def inspect_document(content: bytes) -> dict[str, Any]:
         InvalidInputError: it is neither.
     """
     if (token := _token_in(content)) is not None:
-        unverified = UnverifiedJwtSvid.parse(token)
-        return {"spiffe_id": str(unverified.subject), "type": "jwt-svid", "verified": False}
+        if _is_wit(token):
+            return {"spiffe_id": str(UnverifiedWitSvid.parse(token).subject), "type": "wit-svid", "verified": False}
+        return {"spiffe_id": str(UnverifiedJwtSvid.parse(token).subject), "type": "jwt-svid", "verified": False}
     return {**chain_json(_chain_in(content)), "verified": False}
 
 
 def verify_document(
     invocation: Invocation, content: bytes, bundle_files: tuple[str, ...], audience: str | None
 ) -> dict[str, Any]:
-    """Verify a certificate chain or token, and describe what it proves.
+    """Verify a certificate chain or token, and describe what it proves: of a WIT-SVID, whose key it names.
 
     Raises:
         AuthenticationError: it proves nothing.
@@ -44,6 +46,8 @@ def verify_document(
     bundles = BundleSet.of(*home, *(_bundle_in(each) for each in bundle_files))
     if (token := _token_in(content)) is None:
         return _proved(verify_x509_svid(_chain_in(content), bundles, at=system_clock()))
+    if _is_wit(token):
+        return _held(verify_wit_svid(token, bundles, at=system_clock()))
     if audience is None:
         raise InvalidInputError("a token is good for its audience only: name it", hint="--audience NAME")
     return _proved(verify_jwt_svid(token, bundles, audience=audience, at=system_clock()))
@@ -57,6 +61,24 @@ def _proved(identity: VerifiedIdentity) -> dict[str, Any]:
         "serial": None if identity.serial is None else f"{identity.serial:x}",
         "verified": True,
     }
+
+
+def _held(wit: VerifiedWitSvid) -> dict[str, Any]:
+    return {
+        "spiffe_id": str(wit.spiffe_id),
+        "type": "wit-svid",
+        "expires_at": wit.valid_until.isoformat(),
+        "key": wit.confirmation.thumbprint,
+        "verified": True,
+    }
+
+
+def _is_wit(token: str) -> bool:
+    try:
+        UnverifiedWitSvid.parse(token)
+    except InvalidInputError:
+        return False
+    return True
 
 
 def _token_in(content: bytes) -> str | None:

@@ -4,7 +4,9 @@ from typing import Any
 
 from cryptography import x509
 
+from agentshield.identity.jwk import thumbprint
 from agentshield.identity.jwt_svid import JwtSvid
+from agentshield.identity.wit_svid import WitSvid
 from agentshield.identity.x509_svid import X509Svid
 
 
@@ -32,6 +34,17 @@ def chain_json(chain: tuple[x509.Certificate, ...]) -> dict[str, Any]:
         "dns_names": dns_names,
         "issuer": leaf.issuer.rfc4514_string(),
         "intermediates": len(chain) - 1,
+    }
+
+
+def wit_json(svid: WitSvid) -> dict[str, Any]:
+    """Describe a WIT-SVID of ours, without token and key; `key` is the thumbprint of its public half."""
+    return {
+        "spiffe_id": str(svid.spiffe_id),
+        "type": "wit-svid",
+        "key": thumbprint(svid.private_key.public_key()),
+        "expires_at": svid.expires_at.isoformat(),
+        "hint": svid.hint,
     }
 
 

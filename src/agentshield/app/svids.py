@@ -1,6 +1,7 @@
 """Fetching and watching SVIDs for the command line."""
 
 import asyncio
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,11 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from agentshield.app.cli.shapes import IDENTITY
 from agentshield.app.identity import shield_as
 from agentshield.app.invocation import Invocation
-from agentshield.app.svid_resources import jwt_json, x509_json
+from agentshield.app.svid_resources import jwt_json, wit_json, x509_json
+from agentshield.identity.jwk import private_jwk_of
 from agentshield.identity.jwt_svid import JwtSvid
 from agentshield.identity.keys import private_key_to_pem
+from agentshield.identity.wit_svid import WitSvid
 from agentshield.sdk.sources import X509Source
 
 
@@ -31,6 +34,15 @@ async def fetch_jwt(
     async with shield_as(invocation, agent) as me:
         svid = await me.fetch_jwt_svid(audience)
         return svid, jwt_json(svid)
+
+
+async def fetch_wit(invocation: Invocation, agent: str | None, out: Path | None) -> dict[str, Any]:
+    """Fetch the WIT-SVID and describe it; write it and its key to files if asked."""
+    async with shield_as(invocation, agent) as me:
+        svid = await me.fetch_wit_svid()
+    if out is not None:
+        _write_wit(svid, out)
+    return wit_json(svid)
 
 
 async def watch_x509(invocation: Invocation, agent: str | None) -> None:
@@ -53,6 +65,12 @@ def _write_files(source: X509Source, directory: Path) -> None:
     _write(directory / "key.pem", private_key_to_pem(svid.private_key), mode=0o600)
     _write(directory / "svid.pem", svid.chain_pem(), mode=0o644)
     _write(directory / "bundle.pem", roots, mode=0o644)
+
+
+def _write_wit(svid: WitSvid, directory: Path) -> None:
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _write(directory / "wit-key.jwk", json.dumps(private_jwk_of(svid.private_key)).encode(), mode=0o600)
+    _write(directory / "wit.jwt", svid.token.encode(), mode=0o644)
 
 
 def _write(path: Path, content: bytes, *, mode: int) -> None:

@@ -90,6 +90,7 @@ def bundle_json(bundle: TrustBundle) -> JsonObject:
         "trust_domain": str(bundle.trust_domain),
         "x509_authorities": len(certificates),
         "jwt_authorities": len(bundle.jwt_authorities),
+        "wit_authorities": len(bundle.wit_authorities),
         "sequence": bundle.sequence,
         "pem": "".join(certificate.public_bytes(Encoding.PEM).decode() for certificate in certificates),
         "spiffe": json.loads(bundle.to_json()),

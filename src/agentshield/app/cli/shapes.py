@@ -287,6 +287,7 @@ BUNDLE = Shape(
         Column("TRUST DOMAIN", "trust_domain"),
         Column("X509 AUTHORITIES", "x509_authorities"),
         Column("JWT AUTHORITIES", "jwt_authorities"),
+        Column("WIT AUTHORITIES", "wit_authorities"),
         Column("SEQUENCE", "sequence"),
     ),
 )
@@ -365,6 +366,7 @@ IDENTITY = Shape(
         Column("EXPIRES IN", left("expires_at")),
         Column("SERIAL", "serial"),
         Column("AUDIENCE", "audience", only="wide"),
+        Column("KEY", "key", only="wide"),
         Column("TRUST DOMAINS", "trust_domains", only="wide"),
         Column("DNS NAMES", "dns_names", only="wide"),
         Column("ISSUER", "issuer", only="wide"),

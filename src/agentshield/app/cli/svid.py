@@ -1,4 +1,4 @@
-"""`agentshield svid`: X509- and JWT-SVIDs from the Workload API, and what is in one."""
+"""`agentshield svid`: X509-, JWT- and WIT-SVIDs from the Workload API, and what is in one."""
 
 import asyncio
 import sys
@@ -26,16 +26,22 @@ def command() -> None:
 @click.option(
     "--out",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Write svid.pem, key.pem (0600) and bundle.pem here.",
+    help="Write svid.pem, key.pem (0600) and bundle.pem here; with --wit, wit.jwt and wit-key.jwk (0600).",
 )
+@click.option("--wit", is_flag=True, help="Fetch the WIT-SVID, which names a key instead of an audience.")
 @click.option("--raw", is_flag=True, help="Print only the JWT-SVID, for a pipe.")
-def fetch(agent: str | None, audience: tuple[str, ...], out: Path | None, *, raw: bool) -> None:
-    """Fetch the current X509-SVID, or with --audience a JWT-SVID."""
-    from agentshield.app.svids import fetch_jwt, fetch_x509
+def fetch(agent: str | None, audience: tuple[str, ...], out: Path | None, *, wit: bool, raw: bool) -> None:
+    """Fetch the current X509-SVID, or with --audience a JWT-SVID, or with --wit the WIT-SVID."""
+    from agentshield.app.svids import fetch_jwt, fetch_wit, fetch_x509
 
     invocation = current()
     if raw and not audience:
         raise click.UsageError("--raw is for JWT-SVIDs: name an --audience", click.get_current_context())
+    if wit and audience:
+        raise click.UsageError("--wit and --audience: a WIT-SVID has no audience", click.get_current_context())
+    if wit:
+        invocation.output.show(IDENTITY, asyncio.run(fetch_wit(invocation, agent, out)))
+        return
     if audience:
         svid, shown = asyncio.run(fetch_jwt(invocation, agent, audience))
         if raw:
