@@ -29,6 +29,7 @@ class OpenIdProvider:
     clock: Clock
     client_keys: Callable[[], KeySet]
     url: str = ""
+    client_id: str = OUR_CLIENT_ID
     ca_pem: bytes = b""
     key: PrivateKey = field(default_factory=generate_private_key)
     claims: dict[str, Any] = field(default_factory=dict)
@@ -43,7 +44,7 @@ class OpenIdProvider:
         """The human signs in at the page that `location` is; return what their browser brings back."""
         assert location.startswith(self.url + "/authorize?"), location
         asked = {name: value for name, (value,) in parse_qs(urlsplit(location).query).items()}
-        assert (asked["response_type"], asked["client_id"]) == ("code", OUR_CLIENT_ID)
+        assert (asked["response_type"], asked["client_id"]) == ("code", self.client_id)
         assert asked["code_challenge_method"] == "S256"
         assert "openid" in asked["scope"].split()
         code = secrets.token_urlsafe(16)
@@ -58,7 +59,7 @@ class OpenIdProvider:
             "iss": self.url,
             "sub": "ann",
             "name": "Ann Smith",
-            "aud": OUR_CLIENT_ID,
+            "aud": self.client_id,
             "iat": now,
             "exp": now + 300,
             "auth_time": now - 60,
@@ -73,7 +74,8 @@ class OpenIdProvider:
             lines = head.decode().split("\r\n")
             length = next((int(line.split(":")[1]) for line in lines if line.lower().startswith("content-length:")), 0)
             body = (await reader.readexactly(length)).decode()
-            status, members = self._answer(lines[0].split(" ")[1], body)
+            path = lines[0].split(" ")[1].removeprefix(urlsplit(self.url).path)
+            status, members = self._answer(path, body)
             content = json.dumps(members).encode()
             writer.write(f"HTTP/1.1 {status}\r\nContent-Length: {len(content)}\r\nConnection: close\r\n\r\n".encode())
             writer.write(content)
@@ -101,7 +103,7 @@ class OpenIdProvider:
     def _token(self, form: dict[str, str]) -> tuple[str, dict[str, Any]]:
         self.redeemed.append(form)
         asked = self.codes.pop(form.get("code", ""), None)
-        is_client = form.get("client_id") == OUR_CLIENT_ID and (self.is_client_public or self._is_proven(form))
+        is_client = form.get("client_id") == self.client_id and (self.is_client_public or self._is_proven(form))
         if (
             asked is None
             or not is_client
@@ -116,7 +118,7 @@ class OpenIdProvider:
         verify_client_assertion(
             form["client_assertion"],
             keys=self.client_keys(),
-            client_id=OUR_CLIENT_ID,
+            client_id=self.client_id,
             audience=self.url,
             at=self.clock(),
         )
