@@ -218,3 +218,34 @@ async def test_an_address_that_is_not_registered_any_more(world):
 async def test_malformed_addresses(world, path, query):
     """RFC 6749, 3.1: a parameter twice is read one way by a filter and the other way by us."""
     assert_leads_nowhere(await world.browser().get(f"{path}?{query}"))
+
+
+@pytest.mark.parametrize(
+    "discovery",
+    [
+        {"authorization_endpoint": "javascript:alert(1)"},
+        {"authorization_endpoint": "http://idp.test/authorize"},
+        {"authorization_endpoint": "https://idp.test/authorize\r\nset-cookie: a=b"},
+        {"authorization_endpoint": "https://user@idp.test/"},
+        {"authorization_endpoint": None},
+        {"token_endpoint": "http://169.254.169.254/latest/meta-data"},
+        {"token_endpoint": ["https://idp.test/token"]},
+        {"issuer": "https://other.test"},
+    ],
+)
+async def test_a_hostile_discovery_document(world, discovery):
+    """What a provider says of its addresses is held to https, before Ann's browser or a code goes there."""
+    world.provider.discovery = discovery
+    _, sent = await to_identity_provider(world)
+    assert sent.location.startswith(APP + "?")
+    assert sent.answer["error"] == "server_error"
+
+
+@pytest.mark.parametrize("address", ["https://10.0.0.1/token", "https://[fd00::1]/token", "https://169.254.169.254/"])
+async def test_a_token_endpoint_inside_our_network(world, address):
+    """SSRF: code, verifier and assertion are posted to addresses that were checked, or not at all."""
+    browser, sent = await to_identity_provider(world)
+    world.provider.discovery = {"token_endpoint": address}
+    back = await world.came_back(browser, sent)
+    assert back.answer["error"] == "server_error"
+    assert "forbidden_address" in [getattr(event, "rule", "") for event in world.recorded.events]

@@ -20,7 +20,7 @@ from openid_provider import OUR_CLIENT_ID, with_query
 from agentshield.identity.access_token import Confirmation
 from agentshield.oauth.authorize.request import Stage
 from agentshield.oauth.errors import OAuthError, OAuthErrorCode
-from agentshield.oauth.model import ClientAuthMethod, SignIn, SignInMethod
+from agentshield.oauth.model import ClientAuthMethod, FederatedCredential, SignIn, SignInMethod
 
 
 @pytest.fixture
@@ -259,6 +259,32 @@ async def test_an_id_token_that_does_not_hold_signs_nobody_in(world: DelegationW
     assert browser.cookies == {}
 
 
+async def test_an_agents_identity_over_there_delegates_nothing(world: DelegationWorld):
+    """Whom a federated credential takes for the billing agent is not a human who lends it their name."""
+    await world.store.issuers.put(world.idp(audiences=frozenset({OUR_CLIENT_ID})))
+    credential = FederatedCredential(
+        name="robot",
+        agent=BILLING,
+        issuer=world.provider.url,
+        subject="ann",
+        audience=OUR_CLIENT_ID,
+        created_at=world.clock(),
+        created_by="ann",
+    )
+    await world.store.credentials.put(credential)
+    browser = world.browser()
+    back = await world.came_back(browser, await world.started(browser, await world.push()))
+    assert back.answer["error"] == "server_error"
+
+
+async def test_an_id_token_is_for_the_sign_in_alone(world: DelegationWorld):
+    """It names us as its client, not as a server: whoever has one cannot exchange it for Ann's rights."""
+    sent = await world.started(world.browser(), await world.push())
+    token = world.provider.id_token(sent.answer)
+    kind = "urn:ietf:params:oauth:token-type:id_token"
+    assert await error_of(world.exchange(PLANNER, token, subject_token_type=kind)) == "invalid_request"
+
+
 async def test_an_answer_without_id_token_or_code_signs_nobody_in(world: DelegationWorld):
     """An access token of theirs says nothing of who is sitting here."""
     world.provider.answers_with_id_token = False
@@ -384,6 +410,10 @@ async def test_a_program_on_the_users_machine_is_answered_at_its_port(world: Del
     page = await world.page(browser, redirect_uri="http://127.0.0.1:51004/cb")
     assert "form-action 'self' http://127.0.0.1:51004;" in page.headers["content-security-policy"]
     assert (await world.decided(browser, page)).location.startswith("http://127.0.0.1:51004/cb?code=")
+    await world.store.clients.put(world.app(redirect_uris=("http://[::1]/cb",)))
+    world.clock.advance(SECOND)
+    page = await world.page(world.browser(), redirect_uri="http://[::1]:51004/cb")
+    assert "form-action 'self' http://*:51004;" in page.headers["content-security-policy"]  # CSP knows no IPv6
 
 
 @pytest.mark.parametrize("decision", ["", "maybe", "Allow"])

@@ -37,6 +37,7 @@ class OpenIdProvider:
     sends_issuer: bool = True
     answers_with_id_token: bool = True
     is_client_public: bool = False
+    discovery: dict[str, Any] = field(default_factory=dict)
     codes: dict[str, dict[str, str]] = field(default_factory=dict)
     redeemed: list[dict[str, str]] = field(default_factory=list)
 
@@ -93,7 +94,7 @@ class OpenIdProvider:
                 "token_endpoint": self.url + "/token",
                 "jwks_uri": self.url + "/keys",
                 "authorization_response_iss_parameter_supported": self.sends_issuer,
-            }
+            } | self.discovery
         if path == "/keys":
             return "200 OK", {"keys": [jwk_of(self.key.public_key(), kid="op")]}
         if path == "/token":

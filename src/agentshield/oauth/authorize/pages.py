@@ -7,6 +7,7 @@ one template a page; a template engine comes with the console, which has many.
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Iterable
 from datetime import timedelta
 from html import escape
@@ -24,6 +25,7 @@ _STYLE: Final = (
     "button:focus{outline:3px solid #06c;outline-offset:2px}"
 )
 _STYLE_DIGEST: Final = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
+_IPV6: Final = re.compile(r"\[[0-9a-f:]+\]")
 #: Printable by their category, and yet nothing is seen of them.
 _BLANK: Final = frozenset("\u034f\u115f\u1160\u2800\u3164\uffa0")
 
@@ -36,9 +38,10 @@ _HTML: Final = (
 def policy(*form_targets: str) -> str:
     """Return the Content-Security-Policy of a page whose form may lead to `form_targets` (CSP 3).
 
-    Browsers hold the redirect that answers a form against `form-action` as well, so the client's origin is in it.
+    Browsers hold the redirect that answers a form against `form-action` as well, so the client's origin is in it. CSP
+    cannot spell an IPv6 address (3, 2.3.1): of one that is loopback only the port is held on to.
     """
-    targets = " ".join(form_targets) or "'none'"
+    targets = " ".join(_IPV6.sub("*", target) for target in form_targets) or "'none'"
     return (
         f"default-src 'none'; style-src 'sha256-{_STYLE_DIGEST}'; form-action {targets}; base-uri 'none'; "
         "frame-ancestors 'none'"

@@ -17,7 +17,8 @@ from agentshield.oauth.authorize.request import Human
 from agentshield.oauth.client_auth.private_key_jwt import ASSERTION_TYPE
 from agentshield.oauth.issuers.address import parse_fetch_url
 from agentshield.oauth.issuers.claims import claim_at, shown
-from agentshield.oauth.issuers.federation import Federation
+from agentshield.oauth.issuers.errors import NoCredentialError
+from agentshield.oauth.issuers.federation import FederatedIdentity, Federation
 from agentshield.oauth.issuers.fetch import Document
 from agentshield.oauth.issuers.key_source import Fetch, discovery_of
 from agentshield.oauth.keys import SigningKeys
@@ -134,6 +135,7 @@ class Upstream:
             raise SignInError("ID token has another nonce than this browser's")
         if claims.get("azp", sign_in.client_id) != sign_in.client_id:  # (5)
             raise SignInError("ID token was given to another client (azp)")
+        await self._require_human(identity)
         party = foreign_party(record.issuer, identity.subject, record.subject_profile)
         name = claim_at(claims, sign_in.name_claim) if sign_in.name_claim is not None else None
         return Human(
@@ -143,6 +145,14 @@ class Upstream:
             auth_time=_whole(claims.get("auth_time")),
             acr=claims["acr"] if isinstance(claims.get("acr"), str) else None,
         )
+
+    async def _require_human(self, identity: FederatedIdentity) -> None:
+        """An identity that a federated credential takes for an agent of ours cannot delegate to another."""
+        try:
+            agent = await self.federation.agent_for(identity)
+        except NoCredentialError:
+            return
+        raise SignInError(f"{identity.subject[:200]!a} of issuer {identity.record.name[:80]!a} is agent {agent}")
 
     def _proof(self, record: IssuerRecord, sign_in: SignIn, at: datetime) -> dict[str, str]:
         if sign_in.method is SignInMethod.NONE:
