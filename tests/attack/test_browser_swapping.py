@@ -49,6 +49,18 @@ async def test_session_swapping_with_a_stolen_state(world):
     assert_leads_nowhere(await thief.get(with_query(CALLBACK, answer)))
 
 
+async def test_an_answer_under_half_of_the_state(world):
+    """The id of Ann's request is known where she signs in; her browser's half of the state is hers alone."""
+    _, theirs = await to_identity_provider(world)
+    stolen = world.provider.signed_in(theirs.location)["code"]
+    browser, sent = await to_identity_provider(world)
+    request_id = sent.answer["state"].partition(".")[0]
+    for state in (request_id, request_id + ".", f"{request_id}.{theirs.answer['state'].partition('.')[2]}"):
+        assert_leads_nowhere(await browser.get(with_query(CALLBACK, {"state": state, "code": stolen})))
+    assert world.provider.redeemed == []
+    assert (await world.came_back(browser, sent)).status == 303  # and she goes on undisturbed
+
+
 @pytest.mark.parametrize("state", ["", ".", "x", "0" * 36, "../..", "a" * 5000, "\u0430.b"])
 async def test_made_up_states(world, state):
     """Whatever stands there, it is text."""

@@ -20,7 +20,7 @@ from openid_provider import OUR_CLIENT_ID, with_query
 from agentshield.identity.access_token import Confirmation
 from agentshield.oauth.authorize.request import Stage
 from agentshield.oauth.errors import OAuthError, OAuthErrorCode
-from agentshield.oauth.model import ClientAuthMethod, FederatedCredential, SignIn, SignInMethod
+from agentshield.oauth.model import ClientAuthMethod, FederatedCredential, SignIn, SignInMethod, SingleUse
 
 
 @pytest.fixture
@@ -152,8 +152,16 @@ async def test_a_service_without_sign_in_says_so(tmp_path):
 
 async def test_a_proof_lodges_one_request(world: DelegationWorld):
     """A client assertion or DPoP proof that somebody saw pass is no way in."""
+    use = SingleUse(kind="dpop", scope="k", value="proof-1", expires_at=world.clock() + MINUTE)
+    world.fake.changes = {"uses": (use,)}
+    await world.push()
+    assert await error_of(world.push()) == "invalid_dpop_proof"
+
+
+async def test_what_is_not_on_record_is_not_lodged(world: DelegationWorld):
+    """A request that the log does not know must not be put before anybody."""
     world.recorded.is_broken = True
-    assert await error_of(world.push()) == "temporarily_unavailable"  # and what is not on record is not lodged
+    assert await error_of(world.push()) == "temporarily_unavailable"
 
 
 # RFC 9126, 4: a browser comes with it
@@ -373,11 +381,13 @@ async def test_no_is_access_denied_and_final(world: DelegationWorld):
     """RFC 6749, 4.1.2.1: told as such; and a second thought needs a new request."""
     browser = world.browser()
     page = await world.page(browser)
+    cookies = dict(browser.cookies)
     seen = await world.decided(browser, page, "deny")
     assert (seen.answer["error"], seen.answer["state"], seen.answer["iss"]) == ("access_denied", "s & t", AS)
     assert "code" not in seen.answer
     assert world.steps()[-1] == "authorization.denied"
     assert browser.cookies == {}
+    browser.cookies = cookies  # though the browser had kept it
     assert (await world.decided(browser, page)).status == 400
 
 

@@ -254,6 +254,15 @@ async def test_a_refresh_token_is_no_access_token(world: DelegationWorld):
     assert await error_of(world.exchange(PLANNER, first.refresh_token)) == "invalid_request"
 
 
+async def test_an_opaque_access_token_is_no_refresh_token(world: DelegationWorld):
+    """It is found by its digest like one, and derives from the same yes; but a resource server was shown it."""
+    resource = await world.store.resources.find(BILLING_API)
+    await world.store.resources.put(replace(resource, token_format=TokenFormat.OPAQUE))
+    for scope in (LASTING, "read"):
+        granted = await world.redeem(await world.agreed(scope=scope))
+        assert await error_of(world.refresh(granted.access_token)) == "invalid_grant"
+
+
 async def test_certificates_are_renewed_and_the_client_goes_on(world: DelegationWorld):
     """RFC 8705, 6.3: without DPoP the client's authentication binds it; the access token, its certificate."""
     world.fake.changes = {"binding": Confirmation(x5t_s256="C" * 43)}
