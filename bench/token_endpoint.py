@@ -105,7 +105,7 @@ def row(name, connections, value, unit, goal=None):
 
 
 @contextlib.asynccontextmanager
-async def our_server(jwks, *, database=None, port=None, directory=None):
+async def our_server(jwks, *, database=None, port=None, directory=None, issuer=None, is_replica=False):
     """Our server in a process of its own; yields its pid, port and path."""
     kept = directory or Path(tempfile.mkdtemp(prefix="bench-oauth-"))
     port = port or free_port()
@@ -114,6 +114,8 @@ async def our_server(jwks, *, database=None, port=None, directory=None):
         "database": database or f"sqlite:///{kept}/oauth.db",
         "port": port,
         "clients": jwks,
+        "issuer": issuer,
+        "is_replica": is_replica,
         **credentials(),
     }
     try:

@@ -1,10 +1,12 @@
 """Our authorization server as the benchmarks run it: a process of its own, its database, its audit log on disk.
 
 Told by one JSON line: where (`directory`, `database`, `port`), and the public keys of its clients. Says "ready".
+Replicas share directory, database and `issuer`; all but one have `is_replica` and publish no tiles.
 """
 
 import asyncio
 import json
+import shutil
 import sys
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -58,13 +60,14 @@ class Everybody:
 async def serve(order):
     """Serve until standard input ends."""
     directory = Path(order["directory"])
-    settings = OAuthSettings(issuer=f"https://localhost:{order['port']}", trust_domain=HOME)
+    settings = OAuthSettings(issuer=order.get("issuer") or f"https://localhost:{order['port']}", trust_domain=HOME)
     async with AsyncExitStack() as stack:
         database = open_database(order["database"])
         stack.callback(database.close)
         migrate(database)
-        signer = await ChildSigner.start(directory / "checkpoint", origin=f"{HOME}/audit")
-        opened = await AuditLog.open(SqlAuditStore(database), signer=signer, tiles=directory / "tiles")
+        signer = await ChildSigner.start(key_directory(directory, order), origin=f"{HOME}/audit")
+        tiles = None if order.get("is_replica") else directory / "tiles"
+        opened = await AuditLog.open(SqlAuditStore(database), signer=signer, tiles=tiles)
         audit = await stack.enter_async_context(opened)
         store = sql_oauth_store(database)
         await register(store, order["clients"])
@@ -76,6 +79,15 @@ async def serve(order):
         await stack.enter_async_context(OAuthServer(app, tls, listener=listen("127.0.0.1", order["port"])))
         print("ready", flush=True)
         await asyncio.to_thread(sys.stdin.readline)
+
+
+def key_directory(directory, order):
+    """The log's key: a replica signs with the same, from a copy, as each signer has its directory to itself."""
+    if not order.get("is_replica"):
+        return directory / "checkpoint"
+    own = directory / f"checkpoint-{order['port']}"
+    shutil.copytree(directory / "checkpoint", own, ignore=shutil.ignore_patterns("lock"))
+    return own
 
 
 def application(settings, store, keys, bundles, audit):

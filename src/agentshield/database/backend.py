@@ -15,7 +15,8 @@ class Backend:
 
     `writing` begins transactions that hold the write lock from their first statement on; `reading` cannot write.
     `prepare` is run first in each write transaction. `fault` says which of our errors a driver's error is, or None
-    where the statement itself was at fault.
+    where the statement itself was at fault. `is_conflict` tells an error of two transactions that stood in each other's
+    way, of which one was rolled back and may be tried again.
     """
 
     name: Literal["sqlite", "postgresql"]
@@ -23,3 +24,4 @@ class Backend:
     reading: Engine
     prepare: Callable[[Connection], None]
     fault: Callable[[BaseException], AgentShieldError | None]
+    is_conflict: Callable[[BaseException], bool]

@@ -25,6 +25,7 @@ _STATEMENT_TIMEOUT_MS = 30_000
 
 # PostgreSQL manual, appendix A: SQLSTATE codes and (two letters) classes
 _BUSY = ("55P03", "40001", "40P01", "57014")
+_CONFLICT = ("40001", "40P01")
 _FULL = ("53", "25006")
 _UNREACHABLE = ("08", "57P", "58")
 
@@ -62,7 +63,14 @@ def open_postgresql(url: URL, *, lock_timeout: timedelta, readers: int) -> Backe
             (wait, f"{_STATEMENT_TIMEOUT_MS}ms"),
         )
 
-    backend = Backend(name="postgresql", writing=writing, reading=reading, prepare=set_limits, fault=postgresql_fault)
+    backend = Backend(
+        name="postgresql",
+        writing=writing,
+        reading=reading,
+        prepare=set_limits,
+        fault=postgresql_fault,
+        is_conflict=is_conflict,
+    )
     try:
         with writing.connect() as connection:
             set_limits(connection)
@@ -85,6 +93,11 @@ def postgresql_fault(error: BaseException) -> AgentShieldError | None:
     if error.connection_invalidated or no_answer or state.startswith(_UNREACHABLE):
         return DatabaseUnreachableError(f"database cannot be reached: {_first_line(error)}")
     return None
+
+
+def is_conflict(error: BaseException) -> bool:
+    """Whether PostgreSQL rolled back for another transaction's sake: a deadlock, or no order of the two."""
+    return isinstance(error, DBAPIError) and getattr(error.orig, "sqlstate", None) in _CONFLICT
 
 
 def _first_line(error: DBAPIError) -> str:

@@ -47,7 +47,9 @@ def open_sqlite(url: URL, *, lock_timeout: timedelta, readers: int) -> Backend:
     shared = (wait, "PRAGMA foreign_keys=ON", "PRAGMA temp_store=MEMORY")
     _configure(writing, (*shared, "PRAGMA journal_mode=WAL", "PRAGMA synchronous=FULL"), begin="BEGIN IMMEDIATE")
     _configure(reading, (*shared, "PRAGMA query_only=ON"), begin="BEGIN")
-    backend = Backend(name="sqlite", writing=writing, reading=reading, prepare=_no_preparation, fault=sqlite_fault)
+    backend = Backend(
+        name="sqlite", writing=writing, reading=reading, prepare=_no_preparation, fault=sqlite_fault, is_conflict=_never
+    )
     try:
         with writing.connect() as connection, connection.begin():
             connection.exec_driver_sql("SELECT count(*) FROM sqlite_master")
@@ -113,6 +115,11 @@ def _configure(engine: Engine, pragmas: tuple[str, ...], *, begin: str) -> None:
     @event.listens_for(engine, "begin")
     def _on_begin(connection: Connection) -> None:
         connection.exec_driver_sql(begin)
+
+
+def _never(_: BaseException) -> bool:
+    """One transaction writes at a time, from its first statement on: there is nothing to stand in the way of."""
+    return False
 
 
 def _no_preparation(_connection: Connection) -> None:

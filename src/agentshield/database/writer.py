@@ -23,11 +23,15 @@ T = TypeVar("T")
 
 MAX_BATCH = 512
 MAX_WAITING = 10_000
+MAX_ATTEMPTS = 4  # of a job that another process's transaction stands in the way of
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class _Job:
-    """A function waiting for its turn, and who waits for it; afterwards what came of it."""
+    """A function waiting for its turn, and who waits for it; afterwards what came of it.
+
+    It is run again where a conflict undid it, so whatever it does, it does to its connection only.
+    """
 
     function: Callable[[Connection], Any]
     loop: asyncio.AbstractEventLoop
@@ -120,6 +124,20 @@ class GroupCommitWriter:
         return batch, jobs is not None
 
     def _commit(self, batch: list[_Job]) -> None:
+        """Run the batch, and once more what a transaction of another process undid: it held locks in another order."""
+        todo = batch
+        for _ in range(MAX_ATTEMPTS):
+            for job in todo:
+                job.result = job.error = None
+            self._commit_once(todo)
+            todo = [job for job in todo if job.error is not None and self._is_conflict(job.error)]
+            if not todo:
+                return
+
+    def _is_conflict(self, error: BaseException) -> bool:
+        return error.__cause__ is not None and self._backend.is_conflict(error.__cause__)
+
+    def _commit_once(self, batch: list[_Job]) -> None:
         """Run the batch in one transaction. What breaks the transaction fails every job in it."""
         try:
             connection = self._begin()
@@ -134,7 +152,7 @@ class GroupCommitWriter:
             return
         for job in batch:
             if job.error is not None:
-                job.error = self._backend.fault(job.error) or job.error
+                job.error = self._named(job.error)
 
     def _begin(self) -> Connection:
         reused = self._connection is not None
@@ -158,6 +176,14 @@ class GroupCommitWriter:
         fault = self._backend.fault(error) or DatabaseUnreachableError(
             f"the transaction could not be committed: {str(error).partition(chr(10))[0]}"
         )
+        fault.__cause__ = error
+        return fault
+
+    def _named(self, error: BaseException) -> BaseException:
+        """Give an error of the driver's as one of ours, where it is not the statement's own fault."""
+        fault = self._backend.fault(error)
+        if fault is None:
+            return error
         fault.__cause__ = error
         return fault
 
