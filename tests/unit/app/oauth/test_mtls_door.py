@@ -39,7 +39,7 @@ class Authority:
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "client")])
         certificate = self._sign(key.public_key(), subject, dns=dns)
-        file = path / f"{id(key)}.pem"
+        file = path / f"{certificate.serial_number}.pem"  # not by id(key), which another key may have after it
         file.write_bytes(
             certificate.public_bytes(serialization.Encoding.PEM)
             + key.private_bytes(
