@@ -43,7 +43,8 @@ interop: setup ## stock spire-agent and go-spiffe against our authority (needs G
 
 interop-oauth: setup $(NODE)/.ready ## stock OAuth clients and a stock OpenID provider against ours (needs npm)
 	@$(BIN)/python -m pytest -rs tests/interop/test_authlib_client.py tests/interop/test_openid_client.py \
-		tests/interop/test_foreign_oidc_provider.py tests/interop/test_schemathesis.py
+		tests/interop/test_foreign_oidc_provider.py tests/interop/test_delegated_sign_in_end_to_end.py \
+		tests/interop/test_schemathesis.py
 
 # Node.js itself is one of the packages. Where npm is not to be had, the tests that need it skip and say so.
 $(NODE)/.ready: $(wildcard tests/interop/node/*)

@@ -1,13 +1,14 @@
-"""A human, a stock oidc-provider (npm) where they sign in, and our token service over real TLS: up to the refresh."""
+"""A human, a stock oidc-provider (npm) where they sign in, stock and own clients, and our token service, over TLS."""
 
 import asyncio
+import json
 import re
 import socket
 import ssl
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from html import unescape
-from urllib.parse import parse_qs, urljoin, urlsplit
+from urllib.parse import parse_qs, urlencode, urljoin, urlsplit
 
 import httpx2
 import pytest
@@ -122,32 +123,10 @@ async def follow(human: httpx2.AsyncClient, answer: httpx2.Response) -> httpx2.R
     return answer
 
 
-async def test_a_human_signs_in_there_agrees_here_and_the_agent_acts_for_them(provider, token_service):
-    """Two servers, two private authorities, cookies, redirects: what stock software makes of what we send."""
-    issuer, ca = provider
-    context = token_service.client_context()
-    ca.configure_trust(context)
-    async with httpx2.AsyncClient(verify=context, trust_env=False) as http:
-        await delegate(Client(token_service, http), issuer, context, token_service)
-
-
-async def delegate(client: Client, issuer: str, context: ssl.SSLContext, token_service) -> None:
-    """From the client's request to its second token."""
-    pushed = await client.post(
-        "/oauth/par",
-        response_type="code",
-        redirect_uri=REDIRECT_URI,
-        state="s",
-        code_challenge=challenge_of(VERIFIER),
-        code_challenge_method="S256",
-        audience=AUDIENCE,
-        scope=f"{SCOPE} offline_access",
-    )
-    assert pushed.status_code == 201, pushed.text
-
+async def agreed(token_service, issuer: str, context: ssl.SSLContext, link: str) -> str:
+    """A human follows the client's link, signs in there, agrees here; return where their browser is sent."""
     async with httpx2.AsyncClient(verify=context, trust_env=False, follow_redirects=False) as human:
-        link = {"client_id": token_service.client_id, "request_uri": pushed.json()["request_uri"]}
-        page = await follow(human, await human.get(token_service.issuer + "/oauth/authorize", params=link))
+        page = await follow(human, await human.get(link))
         assert str(page.url).startswith(issuer)
         action, form = form_of(page.text)  # who are you?
         typed = form | {"login": "ann", "password": "x"}
@@ -163,27 +142,87 @@ async def delegate(client: Client, issuer: str, context: ssl.SSLContext, token_s
             data=form | {"decision": "allow"},
             headers={"Origin": token_service.issuer, "Sec-Fetch-Site": "same-origin"},
         )
-    answer = {name: value for name, (value,) in parse_qs(urlsplit(back.headers["location"]).query).items()}
-    assert (answer["state"], answer["iss"]) == ("s", token_service.issuer)
+    location: str = back.headers["location"]
+    return location
 
-    redeemed = await client.post(
-        "/oauth/token",
-        grant_type="authorization_code",
-        code=answer["code"],
-        redirect_uri=REDIRECT_URI,
-        code_verifier=VERIFIER,
-    )
-    assert redeemed.status_code == 200, redeemed.text
-    renewed = await client.post(
-        "/oauth/token", grant_type="refresh_token", refresh_token=redeemed.json()["refresh_token"]
-    )
-    assert renewed.status_code == 200, renewed.text
-    keys = KeySet.from_jwks(
-        (await client.http.get(token_service.issuer + "/oauth/jwks")).content, algorithms=frozenset({"ES256"})
-    )
+
+def check(token_service, issuer: str, keys: KeySet, token: dict[str, str]) -> None:
+    """It names Ann, where she is known, and the planner."""
+    claims = verify_access_token(
+        token["access_token"], keys=keys, issuer=token_service.issuer, audience=AUDIENCE, at=datetime.now(UTC)
+    ).claims
+    assert (claims.subject, claims.subject_issuer, claims.scopes) == ("ann", issuer, {SCOPE})
+    assert claims.act_chain.actors[0].subject == str(token_service.domain.agent_id("planner"))
+
+
+async def keys_of(token_service, context: ssl.SSLContext) -> KeySet:
+    async with httpx2.AsyncClient(verify=context, trust_env=False) as http:
+        answer = await http.get(token_service.issuer + "/oauth/jwks")
+    return KeySet.from_jwks(answer.content, algorithms=frozenset({"ES256"}))
+
+
+async def test_a_human_signs_in_there_agrees_here_and_the_agent_acts_for_them(provider, token_service):
+    """Two servers, two private authorities, cookies, redirects: what stock software makes of what we send."""
+    issuer, ca = provider
+    context = token_service.client_context()
+    ca.configure_trust(context)
+    async with httpx2.AsyncClient(verify=context, trust_env=False) as http:
+        client = Client(token_service, http)
+        pushed = await client.post(
+            "/oauth/par",
+            response_type="code",
+            redirect_uri=REDIRECT_URI,
+            state="s",
+            code_challenge=challenge_of(VERIFIER),
+            code_challenge_method="S256",
+            audience=AUDIENCE,
+            scope=f"{SCOPE} offline_access",
+        )
+        assert pushed.status_code == 201, pushed.text
+        link = {"client_id": token_service.client_id, "request_uri": pushed.json()["request_uri"]}
+        back = await agreed(token_service, issuer, context, f"{token_service.issuer}/oauth/authorize?{urlencode(link)}")
+        answer = {name: value for name, (value,) in parse_qs(urlsplit(back).query).items()}
+        assert (answer["state"], answer["iss"]) == ("s", token_service.issuer)
+        redeemed = await client.post(
+            "/oauth/token",
+            grant_type="authorization_code",
+            code=answer["code"],
+            redirect_uri=REDIRECT_URI,
+            code_verifier=VERIFIER,
+        )
+        assert redeemed.status_code == 200, redeemed.text
+        renewed = await client.post(
+            "/oauth/token", grant_type="refresh_token", refresh_token=redeemed.json()["refresh_token"]
+        )
+        assert renewed.status_code == 200, renewed.text
+    keys = await keys_of(token_service, context)
     for token in (redeemed.json(), renewed.json()):
-        claims = verify_access_token(
-            token["access_token"], keys=keys, issuer=token_service.issuer, audience=AUDIENCE, at=datetime.now(UTC)
-        ).claims
-        assert (claims.subject, claims.subject_issuer, claims.scopes) == ("ann", issuer, {SCOPE})
-        assert claims.act_chain.actors[0].subject == str(token_service.domain.agent_id("planner"))
+        check(token_service, issuer, keys, token)
+
+
+async def test_openid_client_has_a_human_delegate_to_it(node_program, provider, token_service):
+    """A stock client, from the issuer's name alone: PAR by metadata, `iss` in the answer, DPoP, and a second token."""
+    issuer, ca = provider
+    context = token_service.client_context()
+    ca.configure_trust(context)
+    key = ECKey.import_key(private_key_to_pkcs8(token_service.client_key)).as_dict(private=True)
+    order = {
+        "issuer": token_service.issuer,
+        "client_id": token_service.client_id,
+        "jwk": {**key, "kid": "c", "alg": "ES256"},
+        "redirect_uri": REDIRECT_URI,
+        "audience": AUDIENCE,
+        "scope": f"{SCOPE} offline_access",
+    }
+    process = await node_program("openid_client_code.mjs", order, NODE_EXTRA_CA_CERTS=str(token_service.ca))
+    async with asyncio.timeout(30):
+        told = json.loads(await process.stdout.readline())
+        assert "link" in told, told
+        back = await agreed(token_service, issuer, context, told["link"])
+        out, _ = await process.communicate(back.encode() + b"\n")
+    granted = json.loads(out)
+    assert "error" not in granted, granted
+    keys = await keys_of(token_service, context)
+    for token in (granted["first"], granted["second"]):
+        assert token["token_type"].lower() == "dpop"
+        check(token_service, issuer, keys, token)
