@@ -29,6 +29,7 @@ DAILY = {
     "status": LazyCommand("status", "what runs, where, and what expires next"),
 }
 OPERATE = {
+    "apply": LazyCommand("apply", "register what files say: blueprints, agents, resources, issuers, clients"),
     "down": LazyCommand("down", "stop what `up` started"),
     "entry": LazyCommand("entry", "registration entries: these selectors get this SPIFFE ID"),
     "blueprint": LazyCommand("blueprint", "kinds of agents: who sponsors them, what tokens they may have at most"),

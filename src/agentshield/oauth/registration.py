@@ -106,6 +106,19 @@ class Register(Generic[T]):
         await self._record(record, "updated", by, detail)
         await self._records.put(record)
 
+    async def replace(self, record: T, *, by: str) -> T:
+        """Keep a record in place of the one of its name, by all the rules of a new one.
+
+        Raises:
+            InvalidInputError, RegistrationConflictError: as `create`.
+            RegistrationNotFoundError: there is none of this name, or it names an agent or issuer that does not exist.
+        """
+        await self.show(self._kind.key(record))
+        await self._check(record)
+        await self._record(record, "updated", by)
+        await self._records.put(record)
+        return record
+
     async def _record(self, record: T, change: str, by: str, detail: str = "") -> None:
         agent = self._agent(record)
         await self._recorder.sink.record(

@@ -96,28 +96,43 @@ def load_yaml(text: str, *, file: str) -> YamlMapping:
     Raises:
         InvalidRuleError: not YAML, not a mapping, a key twice or not a text; the message gives the line.
     """
+    documents = load_yaml_documents(text, file=file)
+    if len(documents) > 1:
+        problem = Problem(file=file, line=documents[1].line, message="expected a single document in the stream")
+        raise InvalidRuleError([problem])
+    return documents[0] if documents else YamlMapping({}, file=file, line=0, lines={})
+
+
+def load_yaml_documents(text: str, *, file: str) -> tuple[YamlMapping, ...]:
+    """Read YAML mappings with `---` between them; empty documents are left out.
+
+    Raises:
+        InvalidRuleError: as `load_yaml`.
+    """
     try:
-        value = _construct(text, file)
+        values = _construct(text, file)
     except (yaml.YAMLError, RecursionError, TypeError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
         line = mark.line + 1 if mark is not None else 0
         message = getattr(error, "problem", None) or getattr(error, "reason", None) or "not YAML"
         raise InvalidRuleError([Problem(file=file, line=line, message=message)]) from error
-    if value is None:
-        return YamlMapping({}, file=file, line=0, lines={})
-    if not isinstance(value, YamlMapping):
-        problem = Problem(file=file, line=1, message=f"expected a mapping at the top, not a {type(value).__name__}")
-        raise InvalidRuleError([problem])
-    return value
+    for value in values:
+        if not isinstance(value, YamlMapping | None):
+            problem = Problem(file=file, line=1, message=f"expected a mapping at the top, not a {type(value).__name__}")
+            raise InvalidRuleError([problem])
+    return tuple(value for value in values if value is not None)
 
 
-def _construct(text: str, file: str) -> Any:
+def _construct(text: str, file: str) -> list[Any]:
     loader = _Loader(text)
     loader.file = file
+    values = []
     try:
-        return loader.get_single_data()
+        while loader.check_data():  # type: ignore[no-untyped-call]
+            values.append(loader.get_data())  # type: ignore[no-untyped-call]
     finally:
         loader.dispose()
+    return values
 
 
 class _Loader(yaml.SafeLoader):

@@ -1,6 +1,7 @@
 """Blueprints over the admin socket."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from starlette.requests import Request
@@ -25,18 +26,20 @@ _DEFAULT_WAIT = 8.0
 
 async def create_blueprint(request: Request) -> Response:
     """Create a blueprint."""
-    body, by = await read_body(request, _CREATE), who_asks(request)
-    context = context_of(request)
-    blueprint = Blueprint(
-        name=required(body, "name"),
-        owner=body.get("owner") or by.partition("/")[2],
-        sponsor=body.get("sponsor", ""),
-        scopes=_scopes(body.get("scopes", {})),
-        risk=body.get("risk", "low"),
-        description=body.get("description", ""),
-        created_at=context.clock(),
+    made = await context_of(request).authority.blueprints.create(await _blueprint_of(request), by=who_asks(request))
+    return JSONResponse(blueprint_json(made), 201)
+
+
+async def replace_blueprint(request: Request) -> Response:
+    """Put a blueprint in place of the one of its name; enabled or disabled it stays as it was."""
+    blueprints = context_of(request).authority.blueprints
+    old, new = await blueprints.get(_name(request)), await _blueprint_of(request)
+    if new.name != old.name:
+        raise InvalidInputError(f"the blueprint is named {new.name[:80]!a}, and its place {old.name!a}")
+    kept = replace(
+        old, owner=new.owner, sponsor=new.sponsor, scopes=new.scopes, risk=new.risk, description=new.description
     )
-    return JSONResponse(blueprint_json(await context.authority.blueprints.create(blueprint, by=by)), 201)
+    return JSONResponse(blueprint_json(await blueprints.update(kept, by=who_asks(request))))
 
 
 async def list_blueprints(request: Request) -> Response:
@@ -76,6 +79,7 @@ ROUTES = [
     Route("/v1/blueprints", create_blueprint, methods=["POST"]),
     Route("/v1/blueprints", list_blueprints),
     Route("/v1/blueprints/{name}", show_blueprint),
+    Route("/v1/blueprints/{name}", replace_blueprint, methods=["PUT"]),
     Route("/v1/blueprints/{name}", delete_blueprint, methods=["DELETE"]),
     Route("/v1/blueprints/{name}/disable", disable_blueprint, methods=["POST"]),
     Route("/v1/blueprints/{name}/enable", enable_blueprint, methods=["POST"]),
@@ -101,6 +105,19 @@ async def _confirmed(request: Request, blueprint: Blueprint, body: Mapping[str, 
     outcome = await context_of(request).enforcement.confirmed(seconds=float(body.get("wait", _DEFAULT_WAIT)))
     told = {"enforcement_points": outcome.points, "confirmed": outcome.confirmed}
     return JSONResponse({**blueprint_json(blueprint), **told})
+
+
+async def _blueprint_of(request: Request) -> Blueprint:
+    body, by = await read_body(request, _CREATE), who_asks(request)
+    return Blueprint(
+        name=required(body, "name"),
+        owner=body.get("owner") or by.partition("/")[2],
+        sponsor=body.get("sponsor", ""),
+        scopes=_scopes(body.get("scopes", {})),
+        risk=body.get("risk", "low"),
+        description=body.get("description", ""),
+        created_at=context_of(request).clock(),
+    )
 
 
 def _name(request: Request) -> str:

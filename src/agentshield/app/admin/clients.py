@@ -1,16 +1,18 @@
 """Clients over the admin socket: what an agent may prove itself by beside its SVIDs."""
 
+from dataclasses import replace
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from agentshield.app.admin.oauth_members import bytes_in, key_of, named_agent, texts_in
+from agentshield.app.admin.oauth_members import bytes_in, key_of, named_agent, same_key, sha256_of, texts_in
 from agentshield.app.admin.request import Members, context_of, read_body, required, seconds_in, who_asks
 from agentshield.errors import InvalidInputError
 from agentshield.oauth.metadata import client_methods
 from agentshield.oauth.model import ClientAuthMethod, ClientRegistration
+from agentshield.oauth.registration_rules import SECRET_METHODS
 from agentshield.oauth.settings import OAuthSettings
 
 _CREATE: Members = {
@@ -31,24 +33,21 @@ _SECRET: Members = {"lifetime": int, "reason": str}
 
 async def create_client(request: Request) -> Response:
     """Register a client of an agent."""
-    body, context = await read_body(request, _CREATE), context_of(request)
-    registration = ClientRegistration(
-        client_id=required(body, "client_id"),
-        spiffe_id=named_agent(request, required(body, "agent")),
-        methods=_methods(texts_in(body, "methods"), context.tokens.settings),
-        jwks=bytes_in(body, "jwks"),
-        attester_jwks=bytes_in(body, "attester_jwks"),
-        tls_ca=bytes_in(body, "tls_ca"),
-        tls_san_dns=body.get("tls_san_dns"),
-        tls_san_uri=body.get("tls_san_uri"),
-        redirect_uris=tuple(sorted(texts_in(body, "redirect_uris"))),
-        notification_endpoint=body.get("notification_endpoint"),
-        notification_ca_pem=bytes_in(body, "notification_ca_pem"),
-        created_at=context.clock(),
-        created_by=who_asks(request),
+    made = await context_of(request).tokens.registrations.clients.create(
+        await _client_of(request), by=who_asks(request)
     )
-    await context.tokens.registrations.clients.create(registration, by=who_asks(request))
-    return JSONResponse(client_json(registration), 201)
+    return JSONResponse(client_json(made), 201)
+
+
+async def replace_client(request: Request) -> Response:
+    """Put a client in place of the one of its name. A secret it has stays, while it is registered for secrets."""
+    records = context_of(request).tokens.registrations.clients
+    old, new = await records.show(key_of(request)), await _client_of(request)
+    same_key(new.client_id, key_of(request))
+    kept = replace(new, created_at=old.created_at, created_by=old.created_by)
+    if new.methods & SECRET_METHODS:
+        kept = replace(kept, secret_sha256=old.secret_sha256, secret_expires_at=old.secret_expires_at)
+    return JSONResponse(client_json(await records.replace(kept, by=who_asks(request))))
 
 
 async def list_clients(request: Request) -> Response:
@@ -86,6 +85,7 @@ ROUTES = [
     Route("/v1/clients", list_clients),
     Route("/v1/clients/{key:path}/secret", issue_secret, methods=["POST"]),
     Route("/v1/clients/{key:path}", show_client),
+    Route("/v1/clients/{key:path}", replace_client, methods=["PUT"]),
     Route("/v1/clients/{key:path}", delete_client, methods=["DELETE"]),
 ]
 
@@ -99,10 +99,35 @@ def client_json(registration: ClientRegistration) -> dict[str, Any]:
         "methods": sorted(method.value for method in registration.methods),
         "redirect_uris": list(registration.redirect_uris),
         "notification_endpoint": registration.notification_endpoint,
+        "jwks_sha256": sha256_of(registration.jwks),
+        "attester_jwks_sha256": sha256_of(registration.attester_jwks),
+        "notification_ca_sha256": sha256_of(registration.notification_ca_pem),
+        "tls_ca_sha256": sha256_of(registration.tls_ca),
+        "tls_san_dns": registration.tls_san_dns,
+        "tls_san_uri": registration.tls_san_uri,
         "secret_expires_at": ends.isoformat() if ends is not None else None,
         "created_at": registration.created_at.isoformat(),
         "created_by": registration.created_by,
     }
+
+
+async def _client_of(request: Request) -> ClientRegistration:
+    body, context = await read_body(request, _CREATE), context_of(request)
+    return ClientRegistration(
+        client_id=required(body, "client_id"),
+        spiffe_id=named_agent(request, required(body, "agent")),
+        methods=_methods(texts_in(body, "methods"), context.tokens.settings),
+        jwks=bytes_in(body, "jwks"),
+        attester_jwks=bytes_in(body, "attester_jwks"),
+        tls_ca=bytes_in(body, "tls_ca"),
+        tls_san_dns=body.get("tls_san_dns"),
+        tls_san_uri=body.get("tls_san_uri"),
+        redirect_uris=tuple(sorted(texts_in(body, "redirect_uris"))),
+        notification_endpoint=body.get("notification_endpoint"),
+        notification_ca_pem=bytes_in(body, "notification_ca_pem"),
+        created_at=context.clock(),
+        created_by=who_asks(request),
+    )
 
 
 def _methods(named: frozenset[str], settings: OAuthSettings) -> frozenset[ClientAuthMethod]:

@@ -1,12 +1,13 @@
 """What the authorization server goes by, over the admin socket: resources, issuers, federated credentials, tokens."""
 
+from dataclasses import replace
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from agentshield.app.admin.oauth_members import bytes_in, key_of, named_agent, texts_in
+from agentshield.app.admin.oauth_members import bytes_in, key_of, named_agent, same_key, sha256_of, texts_in
 from agentshield.app.admin.request import Members, context_of, read_body, required, seconds_in, who_asks
 from agentshield.app.admin.sign_in import sign_in_json, sign_in_of
 from agentshield.errors import InvalidInputError
@@ -52,19 +53,19 @@ _CREDENTIAL: Members = {
 
 async def create_resource(request: Request) -> Response:
     """Register an audience."""
-    body, context = await read_body(request, _RESOURCE), context_of(request)
-    resource = Resource(
-        audience=required(body, "audience"),
-        scopes=texts_in(body, "scopes"),
-        server=named_agent(request, body["server"]) if "server" in body else None,
-        token_format=_format(body.get("token_format", TokenFormat.JWT.value)),
-        algorithm=body.get("algorithm", "ES256"),
-        lifetime=seconds_in(body, "lifetime") or DEFAULT_TOKEN_LIFETIME,
-        created_at=context.clock(),
-        created_by=who_asks(request),
+    made = await context_of(request).tokens.registrations.resources.create(
+        await _resource_of(request), by=who_asks(request)
     )
-    await context.tokens.registrations.resources.create(resource, by=who_asks(request))
-    return JSONResponse(_resource_json(resource), 201)
+    return JSONResponse(_resource_json(made), 201)
+
+
+async def replace_resource(request: Request) -> Response:
+    """Put an audience in place of the one of its name."""
+    records = context_of(request).tokens.registrations.resources
+    old, new = await records.show(key_of(request)), await _resource_of(request)
+    same_key(new.audience, key_of(request))
+    kept = replace(new, created_at=old.created_at, created_by=old.created_by)
+    return JSONResponse(_resource_json(await records.replace(kept, by=who_asks(request))))
 
 
 async def list_resources(request: Request) -> Response:
@@ -86,22 +87,19 @@ async def delete_resource(request: Request) -> Response:
 
 async def create_issuer(request: Request) -> Response:
     """Register a foreign issuer by its preset."""
-    body, context = await read_body(request, _ISSUER), context_of(request)
-    record = record_from_preset(
-        required(body, "preset"),
-        name=required(body, "name"),
-        issuer=required(body, "issuer"),
-        audiences=texts_in(body, "audiences") or frozenset({context.tokens.settings.issuer}),
-        created_at=context.clock(),
-        created_by=who_asks(request),
-        jwks_url=body.get("jwks_url"),
-        jwks=bytes_in(body, "jwks"),
-        ca_pem=bytes_in(body, "ca_pem"),
-        scopes=texts_in(body, "scopes"),
-        sign_in=sign_in_of(body),
+    made = await context_of(request).tokens.registrations.issuers.create(
+        await _issuer_of(request), by=who_asks(request)
     )
-    await context.tokens.registrations.issuers.create(record, by=who_asks(request))
-    return JSONResponse(_issuer_json(record), 201)
+    return JSONResponse(_issuer_json(made), 201)
+
+
+async def replace_issuer(request: Request) -> Response:
+    """Put an issuer in place of the one of its name."""
+    records = context_of(request).tokens.registrations.issuers
+    old, new = await records.show(key_of(request)), await _issuer_of(request)
+    same_key(new.name, key_of(request))
+    kept = replace(new, created_at=old.created_at, created_by=old.created_by)
+    return JSONResponse(_issuer_json(await records.replace(kept, by=who_asks(request))))
 
 
 async def list_issuers(request: Request) -> Response:
@@ -135,20 +133,19 @@ async def test_issuer(request: Request) -> Response:
 
 async def create_credential(request: Request) -> Response:
     """Say which foreign identity is which agent."""
-    body, context = await read_body(request, _CREDENTIAL), context_of(request)
-    credential = FederatedCredential(
-        name=required(body, "name"),
-        agent=named_agent(request, required(body, "agent")),
-        issuer=required(body, "issuer"),
-        subject=body.get("subject"),
-        claims=body.get("claims", {}),
-        audience=body.get("audience") or context.tokens.settings.issuer,
-        description=body.get("description", ""),
-        created_at=context.clock(),
-        created_by=who_asks(request),
+    made = await context_of(request).tokens.registrations.credentials.create(
+        await _credential_of(request), by=who_asks(request)
     )
-    await context.tokens.registrations.credentials.create(credential, by=who_asks(request))
-    return JSONResponse(_credential_json(credential), 201)
+    return JSONResponse(_credential_json(made), 201)
+
+
+async def replace_credential(request: Request) -> Response:
+    """Put a federated credential in place of the one of its name."""
+    records = context_of(request).tokens.registrations.credentials
+    old, new = await records.show(key_of(request)), await _credential_of(request)
+    same_key(new.name, key_of(request))
+    kept = replace(new, created_at=old.created_at, created_by=old.created_by)
+    return JSONResponse(_credential_json(await records.replace(kept, by=who_asks(request))))
 
 
 async def list_credentials(request: Request) -> Response:
@@ -190,18 +187,67 @@ ROUTES = [
     Route("/v1/resources", create_resource, methods=["POST"]),
     Route("/v1/resources", list_resources),
     Route("/v1/resources/{key:path}", show_resource),
+    Route("/v1/resources/{key:path}", replace_resource, methods=["PUT"]),
     Route("/v1/resources/{key:path}", delete_resource, methods=["DELETE"]),
     Route("/v1/issuers", create_issuer, methods=["POST"]),
     Route("/v1/issuers", list_issuers),
     Route("/v1/issuers/{key}/test", test_issuer, methods=["POST"]),
     Route("/v1/issuers/{key}", show_issuer),
+    Route("/v1/issuers/{key}", replace_issuer, methods=["PUT"]),
     Route("/v1/issuers/{key}", delete_issuer, methods=["DELETE"]),
     Route("/v1/federated-credentials", create_credential, methods=["POST"]),
     Route("/v1/federated-credentials", list_credentials),
     Route("/v1/federated-credentials/{key}", show_credential),
+    Route("/v1/federated-credentials/{key}", replace_credential, methods=["PUT"]),
     Route("/v1/federated-credentials/{key}", delete_credential, methods=["DELETE"]),
     Route("/v1/tokens/revoke", revoke_tokens, methods=["POST"]),
 ]
+
+
+async def _resource_of(request: Request) -> Resource:
+    body, context = await read_body(request, _RESOURCE), context_of(request)
+    return Resource(
+        audience=required(body, "audience"),
+        scopes=texts_in(body, "scopes"),
+        server=named_agent(request, body["server"]) if "server" in body else None,
+        token_format=_format(body.get("token_format", TokenFormat.JWT.value)),
+        algorithm=body.get("algorithm", "ES256"),
+        lifetime=seconds_in(body, "lifetime") or DEFAULT_TOKEN_LIFETIME,
+        created_at=context.clock(),
+        created_by=who_asks(request),
+    )
+
+
+async def _issuer_of(request: Request) -> IssuerRecord:
+    body, context = await read_body(request, _ISSUER), context_of(request)
+    return record_from_preset(
+        required(body, "preset"),
+        name=required(body, "name"),
+        issuer=required(body, "issuer"),
+        audiences=texts_in(body, "audiences") or frozenset({context.tokens.settings.issuer}),
+        created_at=context.clock(),
+        created_by=who_asks(request),
+        jwks_url=body.get("jwks_url"),
+        jwks=bytes_in(body, "jwks"),
+        ca_pem=bytes_in(body, "ca_pem"),
+        scopes=texts_in(body, "scopes"),
+        sign_in=sign_in_of(body),
+    )
+
+
+async def _credential_of(request: Request) -> FederatedCredential:
+    body, context = await read_body(request, _CREDENTIAL), context_of(request)
+    return FederatedCredential(
+        name=required(body, "name"),
+        agent=named_agent(request, required(body, "agent")),
+        issuer=required(body, "issuer"),
+        subject=body.get("subject"),
+        claims=body.get("claims", {}),
+        audience=body.get("audience") or context.tokens.settings.issuer,
+        description=body.get("description", ""),
+        created_at=context.clock(),
+        created_by=who_asks(request),
+    )
 
 
 def _resource_json(resource: Resource) -> dict[str, Any]:
@@ -226,6 +272,8 @@ def _issuer_json(record: IssuerRecord) -> dict[str, Any]:
         "subject_profile": record.subject_profile,
         "scopes": sorted(record.scopes),
         "jwks_url": record.jwks_url,
+        "jwks_sha256": sha256_of(record.jwks),
+        "ca_sha256": sha256_of(record.ca_pem),
         "sign_in": sign_in_json(record.sign_in),
         "created_at": record.created_at.isoformat(),
     }

@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import hashlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -42,3 +43,14 @@ def bytes_in(body: Mapping[str, Any], name: str) -> bytes | None:
         return base64.b64decode(body[name], validate=True)
     except (binascii.Error, ValueError):
         raise InvalidInputError(f"member {name!r} is not base64") from None
+
+
+def sha256_of(document: bytes | None) -> str | None:
+    """Return what a document is known by, so that who has it can tell whether it is the same."""
+    return None if document is None else hashlib.sha256(document).hexdigest()
+
+
+def same_key(named: str, key: str) -> None:
+    """Check that a record goes in its own place. Raises: InvalidInputError."""
+    if named != key:
+        raise InvalidInputError(f"the record is named {named[:200]!a}, and its place {key[:200]!a}")
