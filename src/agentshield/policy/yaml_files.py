@@ -129,7 +129,7 @@ def _construct(text: str, file: str) -> list[Any]:
     values = []
     try:
         while loader.check_data():  # type: ignore[no-untyped-call]
-            values.append(loader.get_data())  # type: ignore[no-untyped-call]
+            values.append(loader.get_data())
     finally:
         loader.dispose()
     return values
