@@ -38,6 +38,7 @@ OPERATE = {
     "issuer": LazyCommand("issuer", "external issuers we accept: add, list, show, test, remove"),
     "federated-credential": LazyCommand("federated_credential", "which foreign identity is which agent"),
     "client": LazyCommand("client", "what agents prove themselves by beside SVIDs: create, list, show, delete"),
+    "export": LazyCommand("export", "what to tell Entra, AWS, GCP, OpenAI, Anthropic, Keycloak about an agent"),
     "token": LazyCommand("token", "access tokens: mint, exchange, inspect, verify, introspect, revoke"),
     "join-token": LazyCommand("join_token", "one-time admission of node agents"),
     "node": LazyCommand("node", "node agents: list, show, evict, ban, run"),
