@@ -44,6 +44,7 @@ async def rows():
     clients = Clients()
     async with contextlib.AsyncExitStack() as stack:
         servers = {"ours": await stack.enter_async_context(our_server(clients.jwks()))}
+        servers["without log"] = await stack.enter_async_context(our_server(clients.jwks(), has_no_log=True))
         with contextlib.suppress(NotInstalledError):
             servers["oidc-provider"] = await stack.enter_async_context(oidc_provider(clients.jwks()))
         for server in servers.values():  # once around, so that caches and compilers are warm
@@ -79,6 +80,10 @@ async def rows_for(servers, clients, connections):
         row("p99", connections, ours["p99"], "ms"),
         row("p99 / p50", connections, ours["p99"] / ours["p50"], "x", "<= 2 x" if many else None),
     ]
+    without = middle(measured["without log"])
+    found.append(
+        row("throughput with the audit log / without", connections, without["cpu"] / ours["cpu"], "", ">= 0.90")
+    )
     if "oidc-provider" in measured:
         theirs = middle(measured["oidc-provider"])
         times, slowest = theirs["cpu"] / ours["cpu"], ours["p99"] / theirs["p99"]
@@ -105,7 +110,9 @@ def row(name, connections, value, unit, goal=None):
 
 
 @contextlib.asynccontextmanager
-async def our_server(jwks, *, database=None, port=None, directory=None, issuer=None, is_replica=False):
+async def our_server(
+    jwks, *, database=None, port=None, directory=None, issuer=None, is_replica=False, has_no_log=False
+):
     """Our server in a process of its own; yields its pid, port and path."""
     kept = directory or Path(tempfile.mkdtemp(prefix="bench-oauth-"))
     port = port or free_port()
@@ -116,6 +123,7 @@ async def our_server(jwks, *, database=None, port=None, directory=None, issuer=N
         "clients": jwks,
         "issuer": issuer,
         "is_replica": is_replica,
+        "has_no_log": has_no_log,
         **credentials(),
     }
     try:

@@ -1,6 +1,7 @@
 """Our authorization server as the benchmarks run it: a process of its own, its database, its audit log on disk.
 
 Told by one JSON line: where (`directory`, `database`, `port`), and the public keys of its clients. Says "ready".
+With `has_no_log` nothing is logged: what the log costs is the difference.
 Replicas share directory, database and `issuer`; all but one have `is_replica` and publish no tiles.
 """
 
@@ -57,6 +58,13 @@ class Everybody:
         )
 
 
+class NoLog:
+    """A sink that keeps nothing."""
+
+    async def record(self, *_):
+        return ()
+
+
 async def serve(order):
     """Serve until standard input ends."""
     directory = Path(order["directory"])
@@ -69,13 +77,14 @@ async def serve(order):
         tiles = None if order.get("is_replica") else directory / "tiles"
         opened = await AuditLog.open(SqlAuditStore(database), signer=signer, tiles=tiles)
         audit = await stack.enter_async_context(opened)
+        sink = NoLog() if order.get("has_no_log") else audit
         store = sql_oauth_store(database)
         await register(store, order["clients"])
         keys = await SigningKeys.open(store.keys, directory, system_clock, settings)
         tls = SpiffeContext.for_server(client_certificates=ClientCertificates.OPTIONAL)
         bundles = BundleSet.of(TrustBundle.from_json(HOME, bytes.fromhex(order["bundle"])))
         tls.update(X509Svid.parse(bytes.fromhex(order["chain"]), bytes.fromhex(order["key"])), bundles)
-        app = application(settings, store, keys, bundles, audit)
+        app = application(settings, store, keys, bundles, sink)
         await stack.enter_async_context(OAuthServer(app, tls, listener=listen("127.0.0.1", order["port"])))
         print("ready", flush=True)
         await asyncio.to_thread(sys.stdin.readline)
@@ -103,6 +112,7 @@ def application(settings, store, keys, bundles, audit):
         federation=federation,
         sink=audit,
         clock=system_clock,
+        bundles=bundles,
     )
     return OAuthApp(
         service,
