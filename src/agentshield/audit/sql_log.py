@@ -1,7 +1,7 @@
 """The store in a database: SQLite or PostgreSQL, through the group-commit writer.
 
 `audit_head` has one row, whose update gives each batch its indices and holds every other replica back until the batch
-is committed: so indices have no gap, and become visible in their order.
+is committed: so indices have no gap, and become visible in their order. It is taken last of all that a commit does.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,6 +16,7 @@ from agentshield.audit.event import IndexTerms, to_milliseconds
 from agentshield.audit.ocsf import Decision
 from agentshield.audit.store import EventQuery, LoggedEvent, Stored
 from agentshield.database.engine import Database
+from agentshield.database.writer import Turn
 
 metadata: Final = sa.MetaData()
 
@@ -79,7 +80,7 @@ class SqlAuditStore:
 
     async def append(self, events: Sequence[SealedEvent]) -> list[Stored | DuplicateEventError]:
         """See AuditStore."""
-        return await self._database.write(lambda connection: _append(connection, events))
+        return await self._database.write(lambda connection: _append(connection, events), Turn.LAST)
 
     async def size(self) -> int:
         """See AuditStore."""

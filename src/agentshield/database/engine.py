@@ -14,7 +14,7 @@ from agentshield.database.backend import Backend
 from agentshield.database.errors import DatabaseClosedError, DatabaseUrlError
 from agentshield.database.postgresql import open_postgresql
 from agentshield.database.sqlite import open_sqlite
-from agentshield.database.writer import GroupCommitWriter
+from agentshield.database.writer import GroupCommitWriter, Turn
 
 T = TypeVar("T")
 
@@ -41,16 +41,18 @@ class Database:
         """How many transactions this process has committed: fewer than its writes, where they shared."""
         return self._writer.commits
 
-    async def write(self, job: Callable[[Connection], T]) -> T:
+    async def write(self, job: Callable[[Connection], T], turn: Turn = Turn.USUAL) -> T:
         """Run the job in a write transaction, and return its result once that is durable.
 
         The job runs in the writer's thread, inside a savepoint: what it raises undoes its own statements and reaches
-        the caller, and no other job. A caller that is cancelled does not know whether its job was committed.
+        the caller, and no other job. A caller that is cancelled does not know whether its job was committed. `turn`
+        is for jobs whose locks others wait for. A job that the database undoes to end a deadlock is run again.
 
         Raises:
+            DatabaseBusyError: that did not help, or a lock was not to be had in time.
             UnavailableError: lock, disk or connection; nothing is known to be written.
         """
-        return await self._writer.submit(job)
+        return await self._writer.submit(job, turn)
 
     async def read(self, job: Callable[[Connection], T]) -> T:
         """Run the job in a read-only transaction with one snapshot, in a thread of a small pool.

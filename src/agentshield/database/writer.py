@@ -3,6 +3,9 @@
 A commit costs one wait for the disk however many jobs it carries, so the cost a job falls as the load rises. There is
 no timer to tune: a job alone is committed at once. What tasks submit in one turn of their event loop goes to the thread
 together; else, with a fast disk, it would wake for each of them and take the interpreter from the next.
+
+Jobs of strangers share a transaction, so two replicas may lock the same rows in another order and each wait for the
+other. `Turn` makes that rare, and what the database undoes to end it is run again.
 """
 
 import asyncio
@@ -11,6 +14,8 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from enum import IntEnum
+from operator import attrgetter
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection
@@ -25,6 +30,19 @@ MAX_BATCH = 512
 MAX_WAITING = 10_000
 MAX_ATTEMPTS = 4  # of a job that another process's transaction stands in the way of
 
+_turn = attrgetter("turn")
+
+
+class Turn(IntEnum):
+    """When in its transaction a job runs: the same order in every replica.
+
+    FIRST is for jobs that lock many rows, LAST for the one row that every replica waits for: it is held briefly.
+    """
+
+    FIRST = 0
+    USUAL = 1
+    LAST = 2
+
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class _Job:
@@ -36,6 +54,7 @@ class _Job:
     function: Callable[[Connection], Any]
     loop: asyncio.AbstractEventLoop
     future: asyncio.Future[Any]
+    turn: Turn
     result: Any = None
     error: BaseException | None = None
 
@@ -64,7 +83,7 @@ class GroupCommitWriter:
         self._thread = threading.Thread(target=self._run, name="database-writer", daemon=True)
         self._thread.start()
 
-    def submit(self, function: Callable[[Connection], T]) -> asyncio.Future[T]:
+    def submit(self, function: Callable[[Connection], T], turn: Turn = Turn.USUAL) -> asyncio.Future[T]:
         """Queue a job; the future is settled once the transaction that carried it is durable.
 
         Raises:
@@ -82,7 +101,7 @@ class GroupCommitWriter:
             if loop not in self._gathering:
                 self._gathering[loop] = []
                 loop.call_soon(self._hand_over, loop)
-            self._gathering[loop].append(_Job(function=function, loop=loop, future=future))
+            self._gathering[loop].append(_Job(function=function, loop=loop, future=future, turn=turn))
         return future
 
     def close(self) -> None:
@@ -125,6 +144,7 @@ class GroupCommitWriter:
 
     def _commit(self, batch: list[_Job]) -> None:
         """Run the batch, and once more what a transaction of another process undid: it held locks in another order."""
+        batch.sort(key=_turn)  # stable: otherwise in order of arrival
         todo = batch
         for _ in range(MAX_ATTEMPTS):
             for job in todo:

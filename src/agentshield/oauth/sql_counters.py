@@ -22,6 +22,12 @@ _RAISE = (
     .returning(COUNTERS.c.value)
 )
 _READ = sa.select(COUNTERS.c.value).where(COUNTERS.c.name == sa.bindparam("which"))
+_LOCK = sa.select(COUNTERS.c.value).where(COUNTERS.c.name == sa.bindparam("which")).with_for_update()
+
+
+def lock_counter(connection: Connection, counter: Counter) -> None:
+    """Wait until nobody else can raise a number, and let nobody until the commit."""
+    connection.execute(_LOCK, {"which": counter.value})
 
 
 def raise_counter(connection: Connection, counter: Counter, *, by: int = 1) -> int:

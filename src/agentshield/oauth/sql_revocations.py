@@ -2,6 +2,9 @@
 
 A revocation marks the token and everything below it in one transaction, and an issuance holds a share lock on its
 parents' rows: so whoever finds the parent unmarked may derive from it, and needs to look no further up.
+
+Revocations wait for each other before they lock any token: two that began at different ends of one tree, or in two
+replicas' commits in another order, would else each wait for the other's rows.
 """
 
 from datetime import datetime
@@ -11,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from agentshield.oauth.model import Revocation
-from agentshield.oauth.sql_counters import Counter, raise_counter, read_counter
+from agentshield.oauth.sql_counters import Counter, lock_counter, raise_counter, read_counter
 from agentshield.oauth.sql_schema import DERIVATIONS, TOKENS
 
 _c: Final = TOKENS.c
@@ -46,6 +49,7 @@ _SINCE: Final = (
 
 def revoke_token(connection: Connection, jti: str, *, at: datetime) -> tuple[Revocation, ...]:
     """Mark a token and what derives from it; return what was not marked before, itself first."""
+    lock_counter(connection, Counter.REVOCATION)
     connection.execute(_ITSELF, {"jti": jti})  # waits for issuances that derive from it; the next statement sees them
     revoked = _mark_all(connection, _BELOW_TOKEN, {"jti": jti}, at)
     return tuple(sorted(revoked, key=lambda each: each.jti != jti))
@@ -53,6 +57,7 @@ def revoke_token(connection: Connection, jti: str, *, at: datetime) -> tuple[Rev
 
 def revoke_tokens_of(connection: Connection, agent: str, *, at: datetime) -> tuple[Revocation, ...]:
     """Mark every token of an agent and what derives from them; return those of them that were live."""
+    lock_counter(connection, Counter.REVOCATION)
     # Ended ones are marked too: what derives from one that ended a moment ago must not slip through.
     return tuple(each for each in _mark_all(connection, _BELOW_AGENT, {"agent": agent}, at) if each.expires_at > at)
 

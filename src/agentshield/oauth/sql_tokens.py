@@ -8,6 +8,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError as ConstraintError
 
 from agentshield.database.engine import Database
+from agentshield.database.writer import Turn
 from agentshield.oauth.errors import AlreadyUsedError, ParentRevokedError
 from agentshield.oauth.model import IssuedToken, Revocation, SingleUse
 from agentshield.oauth.sql_revocations import read_revocations, revoke_token, revoke_tokens_of
@@ -75,11 +76,11 @@ class SqlTokens:
 
     async def revoke(self, jti: str, *, at: datetime) -> tuple[Revocation, ...]:
         """Revoke a token and whatever derives from it."""
-        return await self._database.write(lambda c: revoke_token(c, jti, at=at))
+        return await self._database.write(lambda c: revoke_token(c, jti, at=at), Turn.FIRST)
 
     async def revoke_agent(self, agent: str, *, at: datetime) -> tuple[Revocation, ...]:
         """Revoke every token of an agent, and what derives from them; return those that were live."""
-        return await self._database.write(lambda c: revoke_tokens_of(c, agent, at=at))
+        return await self._database.write(lambda c: revoke_tokens_of(c, agent, at=at), Turn.FIRST)
 
     async def revocations_after(self, epoch: int, *, at: datetime) -> tuple[int, tuple[Revocation, ...]]:
         """Return the newest epoch and what was revoked since."""

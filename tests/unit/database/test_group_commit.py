@@ -11,6 +11,7 @@ from sqlalchemy.exc import ProgrammingError
 
 from agentshield.database.engine import Database, open_database
 from agentshield.database.errors import DatabaseClosedError, DatabaseUnreachableError
+from agentshield.database.writer import Turn
 from agentshield.errors import UnavailableError
 
 
@@ -93,6 +94,14 @@ async def test_what_is_submitted_in_one_turn_of_the_loop_is_one_commit(notes: Da
     before = notes.commits
     assert await asyncio.gather(*(notes.write(insert(n)) for n in range(50))) == list(range(50))
     assert notes.commits == before + 1
+
+
+async def test_jobs_of_one_commit_run_by_turn(notes: Database):
+    """Two replicas that lock by the same order of turns cannot each hold what the other waits for."""
+    ran: list[Turn] = []
+    turns = [Turn.LAST, Turn.USUAL, Turn.FIRST, Turn.LAST, Turn.USUAL, Turn.FIRST]
+    await asyncio.gather(*(notes.write(lambda _, turn=turn: ran.append(turn), turn) for turn in turns))
+    assert ran == sorted(turns)
 
 
 async def test_a_failing_commit_fails_every_job_in_it(notes: Database, monkeypatch: pytest.MonkeyPatch):
