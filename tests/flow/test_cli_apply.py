@@ -93,3 +93,16 @@ def test_agent_is_not_changed_in_place(desk):
     done = desk.type("agentshield apply -f a.yaml")
     assert done.code == 6
     assert "code:  cannot_change_in_place" in done.err
+
+
+def test_nothing_to_read_deletes_nothing(desk):
+    """A checkout that failed leaves an empty directory; with --prune that would be the end of everything."""
+    desk.up()
+    assert desk.type("agentshield blueprint create good --sponsor ben").code == 0
+    (desk.home / "empty").mkdir()
+    done = desk.type("agentshield apply -f empty --prune Blueprint --yes")
+    assert done.code == 2
+    assert desk.type("agentshield blueprint list -o name").out == "good\n"
+    done = desk.type("agentshield apply -f -", stdin="# " + "x" * 1_100_000)
+    assert done.code == 2
+    assert "standard input: over" in done.err

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from agentshield.app.failure import API_VERSION
+from agentshield.app.manifest_values import check_value, holds_private_key
 from agentshield.errors import InvalidInputError
 from agentshield.identity.spiffe_id import SpiffeId, TrustDomain
 from agentshield.policy.errors import InvalidRuleError
@@ -242,6 +243,8 @@ def _manifest(document: YamlMapping, directory: Path) -> Manifest:
             )
     try:
         document.check_keys(kind.known)
+        for name in kind.members.keys() & document.keys():
+            check_value(document, name, document[name])
     except InvalidRuleError as error:
         raise InvalidManifestError(str(error)) from None
     members = {name: _typed(document, name, of) for name, of in kind.members.items() if document.get(name) is not None}
@@ -290,6 +293,8 @@ def _content(document: YamlMapping, name: str, directory: Path) -> bytes:
         raise _refused(document, name, f"{path} cannot be read: {(error.strerror or 'failed').lower()}") from None
     if len(content) > MAX_FILE_BYTES:
         raise _refused(document, name, f"{path} has over {MAX_FILE_BYTES} bytes")
+    if holds_private_key(content):
+        raise _refused(document, name, f"{path} holds a private key", hint="only the public half belongs here")
     if name != "tls_ca_file":
         return content
     try:

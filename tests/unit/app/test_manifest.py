@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agentshield.app.admin.sign_in import MEMBERS
 from agentshield.app.manifest import KINDS, InvalidManifestError, read_manifests
+from agentshield.app.manifest_values import SIGN_IN
 from agentshield.app.registration_plan import (
     Action,
     FixedObjectError,
@@ -188,6 +190,12 @@ created_at: '2026-11-24T10:00:00+00:00'
         ("kind: Agent\nname: a\ngroups: b\n", "team.yaml:3", "groups must be a list"),
         ("kind: Resource\naudience: a\nlifetime: true\n", "team.yaml:3", "whole number"),
         ("kind: Client\nclient_id: a\nclient_secret: hunter2\n", "team.yaml:3", "looks like a secret"),
+        ("kind: Resource\naudience: a\nscopes:\n- 1\n", "team.yaml:3", "scopes, item 1: must be text"),
+        ("kind: Blueprint\nname: a\nscopes:\n  b: read\n", "team.yaml:4", "b must be a list of texts"),
+        ("kind: Agent\nname: a\nskills:\n  b: 3\n", "team.yaml:4", "b must be text"),
+        ("kind: Issuer\nname: a\nsign_in:\n  client_secret: hunter2\n", "team.yaml:4", "unknown key"),
+        ("kind: Issuer\nname: a\nsign_in:\n  scopes: openid\n", "team.yaml:4", "list of texts"),
+        ("kind: Agent\nname: a\nowner: '-----BEGIN PRIVATE KEY-----hunter2'\n", "team.yaml:3", "private key"),
         ("kind: Client\nclient_id: a\njwks_file: nowhere.json\n", "team.yaml:3", "cannot be read"),
         ("kind: Agent\nname: &a x\nowner: *a\n", "team.yaml:3", "aliases"),
         ("kind: Agent\nname: a\n---\nkind: Agent\nname: a\n", "team.yaml:4", "stands in team.yaml:1 already"),
@@ -202,3 +210,24 @@ def test_what_is_wrong_is_told_with_file_and_line(text, place, words):
     assert str(caught.value).startswith(place)
     assert words in str(caught.value)
     assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        '{"keys": [{"kty": "EC", "d": "hunter2"}]}',
+        '{"kty": "oct", "k": "hunter2"}',
+        "-----BEGIN EC PRIVATE KEY-----\nhunter2\n",
+    ],
+)
+def test_private_key_beside_a_file_is_never_sent(tmp_path, content):
+    """Whoever takes the wrong file of a pair must learn it before it has left the machine's disk."""
+    (tmp_path / "jwks.json").write_text(content)
+    with pytest.raises(InvalidManifestError) as caught:
+        read(WHOLE, tmp_path)
+    assert "holds a private key" in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_members_of_sign_in_are_those_of_the_admin_api():
+    assert set(MEMBERS) == SIGN_IN

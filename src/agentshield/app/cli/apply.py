@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import click
 
@@ -12,9 +12,10 @@ from agentshield.app.command import Command
 from agentshield.app.exit_codes import ExitCode
 from agentshield.app.failure import CommandError, Failure
 from agentshield.app.invocation import current
-from agentshield.app.manifest import KINDS, InvalidManifestError, read_manifests
+from agentshield.app.manifest import KINDS, MAX_FILE_BYTES, InvalidManifestError, read_manifests
 from agentshield.app.output import Column, Shape
 from agentshield.app.registration_plan import Action, Registered, Step, body_of, missing_documents, plan
+from agentshield.errors import AgentShieldError
 from agentshield.identity.spiffe_id import TrustDomain
 
 _SUFFIXES = (".yaml", ".yml")
@@ -56,7 +57,7 @@ def command(*, files: tuple[Path, ...], dry_run: bool, prune: tuple[str, ...]) -
     """
     invocation = current()
     manifests = read_manifests(_texts(files))
-    if not manifests and not prune:
+    if not manifests:  # with --prune above all: an empty checkout must not delete everything
         raise click.UsageError("there is no document in the files that were named", click.get_current_context())
     admin = invocation.admin
     domain = TrustDomain(admin.get("/v1/status")["trust_domain"])
@@ -77,7 +78,7 @@ def command(*, files: tuple[Path, ...], dry_run: bool, prune: tuple[str, ...]) -
 def _texts(files: Sequence[Path]) -> Iterator[tuple[str, str, Path]]:
     for path in files:
         if str(path) == "-":
-            yield "standard input", sys.stdin.read(), Path()
+            yield "standard input", _decoded("standard input", sys.stdin.buffer), Path()
         elif path.is_dir():
             for each in sorted(path.iterdir()):
                 if each.suffix in _SUFFIXES and each.is_file():
@@ -87,10 +88,19 @@ def _texts(files: Sequence[Path]) -> Iterator[tuple[str, str, Path]]:
 
 
 def _text(path: Path) -> str:
+    with path.open("rb") as file:
+        return _decoded(str(path), file)
+
+
+def _decoded(name: str, file: BinaryIO) -> str:
+    """Read no more than is read anyway, whatever the size of the file."""
+    content = file.read(MAX_FILE_BYTES + 1)
+    if len(content) > MAX_FILE_BYTES:
+        raise InvalidManifestError(f"{name}: over {MAX_FILE_BYTES} bytes, which is the most that is read")
     try:
-        return path.read_text(encoding="utf-8")
+        return content.decode()
     except UnicodeDecodeError:
-        raise InvalidManifestError(f"{path} is not UTF-8") from None
+        raise InvalidManifestError(f"{name} is not UTF-8") from None
 
 
 def _registered(admin: AdminClient) -> Registered:
@@ -113,8 +123,8 @@ def _carry_out(admin: AdminClient, due: Sequence[Step], registered: Registered) 
     for number, step in enumerate(due):
         try:
             _do(admin, step, registered)
-        except CommandError as error:
-            failure = error.failure
+        except AgentShieldError as error:  # refused, or the server has gone
+            failure = Failure.of(error)
             done = ", ".join(f"{each.kind.name} {each.key}" for each in due[:number]) or "nothing"
             raise CommandError(
                 Failure(
