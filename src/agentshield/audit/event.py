@@ -13,12 +13,13 @@ from agentshield.audit.errors import InvalidEventError
 from agentshield.audit.event_names import EventName
 from agentshield.audit.ocsf import Decision, OcsfShape, envelope
 from agentshield.audit.redaction import MAX_NAME, MAX_TEXT, neutral, scrubbed
-from agentshield.uuid7 import uuid7
+from agentshield.uuid7 import uuid7_text
 
 MAX_ITEMS: Final = 16  # reasons, selectors, audiences: as many as a reader will look at
 NAME: Final = {"limit": MAX_NAME}  # a member that holds a SPIFFE ID
 FREE: Final = {"free": True}  # a member whose text others wrote
 
+_EMPTY: Final[tuple[Any, ...]] = ("", None, (), [])
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND: Final = timedelta(milliseconds=1)
 
@@ -60,6 +61,8 @@ class AuditEvent:
         object.__setattr__(self, "event_id", _event_id(self.event_id, self.at))
         for name, limit, is_free in _text_members(self.__class__):  # type: ignore[arg-type] # classes hash
             value = getattr(self, name)
+            if not value or (not is_free and _is_plain(value, limit)):  # as nearly all of it is
+                continue
             bounded = _bounded(value, limit, is_free)
             if bounded is not value:
                 object.__setattr__(self, name, bounded)
@@ -90,7 +93,7 @@ class AuditEvent:
     def members(self) -> dict[str, Any]:
         """Return the event's own members by name, without the empty ones: the `agentshield` object."""
         plain: dict[str, Any] = msgspec.to_builtins(self)
-        members = {key: value for key, value in plain.items() if value not in ("", None, (), [])}
+        members = {key: value for key, value in plain.items() if value or value not in _EMPTY}
         members["event"] = self.name.value
         return members
 
@@ -129,19 +132,22 @@ def _text_members(kind: type[AuditEvent]) -> tuple[tuple[str, int, bool], ...]:
     )
 
 
+def _is_plain(value: Any, limit: int) -> bool:
+    """Whether `neutral` would leave it as it is: one call instead of four, for each member of each event."""
+    return value.__class__ is str and len(value) <= limit and value.isascii() and value.isprintable()
+
+
 def _bounded(value: Any, limit: int, is_free: bool) -> Any:  # noqa: FBT001 - private, and from a table
     clean = scrubbed if is_free else neutral
     if isinstance(value, str):
-        return clean(value, limit) if value else value
-    if not value:
-        return value
+        return clean(value, limit)
     kept = tuple(clean(item, limit) for item in value[:MAX_ITEMS])
     return kept if len(value) <= MAX_ITEMS else (*kept, f"…(+{len(value) - MAX_ITEMS})")
 
 
 def _event_id(given: str, at: datetime) -> str:
     if not given:
-        return str(uuid7(at))
+        return uuid7_text(at)
     try:
         event_id = UUID(given)
     except ValueError:
