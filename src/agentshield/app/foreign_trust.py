@@ -5,6 +5,7 @@ trusts the trust domain, an issuer without a subject, or a pattern. Where a serv
 who holds the token is the agent: so those tokens live minutes, and are asked for each time.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -21,6 +22,7 @@ AWS_AUDIENCE: Final = "sts.amazonaws.com"
 _MAX_GOOGLE_SUBJECT: Final = 127  # bytes of google.subject
 _MAX_ENTRA_NAME: Final = 120
 _ACCOUNT_DIGITS: Final = 12
+_ANTHROPIC_NAME: Final = re.compile(r"[a-z0-9-]{1,255}")  # WIF reference, resource fields
 
 
 class UnfitForExportError(InvalidInputError):
@@ -149,18 +151,24 @@ def openai(trust: ForeignTrust, *, project: str, service_account: str, jwks: Map
 
 
 def anthropic(
-    trust: ForeignTrust, *, service_account: str, workspace: str | None, jwks: Mapping[str, Any] | None
+    trust: ForeignTrust, *, service_account: str, workspace: str, jwks: Mapping[str, Any] | None
 ) -> Documents:
     """Return a federation issuer, and the rule under it; its `issuer_id` is what creating the issuer answers."""
-    keys = {"type": "discovery"} if jwks is None else {"type": "inline", **jwks}
+    if not _ANTHROPIC_NAME.fullmatch(trust.name):
+        raise UnfitForExportError(f"name is {trust.name[:80]!a}, Anthropic takes 1 to 255 of a-z 0-9 -", hint="--name")
+    parts = urlsplit(trust.issuer)
+    if jwks is None and parts.port not in (None, 443):
+        raise UnfitForExportError(
+            f"issuer is {trust.issuer[:200]!a}, Anthropic fetches keys from port 443 alone", hint="--jwks-file"
+        )
+    keys = {"type": "discovery"} if jwks is None else {"type": "inline", "keys": jwks["keys"]}
     rule: Documents = {
         "name": trust.name,
         "match": {"audience": trust.audience, "claims": {"sub": trust.subject}},
         "oauth_scope": "workspace:inference",
         "target": {"type": "service_account", "service_account_id": service_account},
+        "workspace_id": workspace,
     }
-    if workspace is not None:
-        rule["workspace_id"] = workspace
     return {
         "federation_issuer": {"name": trust.name, "issuer_url": trust.issuer, "jwks": keys, "check_jti": True},
         "federation_rule": rule,
@@ -171,13 +179,15 @@ def keycloak(trust: ForeignTrust, *, bundle_endpoint: str, client: str) -> Docum
     """Return a SPIFFE identity provider (a preview of 26.x), and the client that a JWT-SVID authenticates."""
     if urlsplit(bundle_endpoint).scheme != "https":
         raise UnfitForExportError(f"bundle endpoint is {bundle_endpoint[:200]!a}, expected https://…")
+    domain = trust.agent.trust_domain.id_string
     alias = f"spiffe-{trust.agent.trust_domain.name.replace('.', '-')}"
     return {
         "identity_provider": {
             "alias": alias,
             "providerId": "spiffe",
             "enabled": True,
-            "config": {"trustDomain": trust.agent.trust_domain.id_string, "bundleEndpoint": bundle_endpoint},
+            # Releases of 26.x differ in which of the two they read the trust domain from.
+            "config": {"trustDomain": domain, "issuer": domain, "bundleEndpoint": bundle_endpoint},
         },
         "client": {
             "clientId": client,

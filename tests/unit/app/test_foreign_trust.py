@@ -22,7 +22,7 @@ EVERY = {
     "aws": lambda t: foreign_trust.aws(t, account="123456789012"),
     "gcp": lambda t: foreign_trust.gcp(t, project_number="1", pool="p", provider="q", token_file="/run/t"),
     "openai": lambda t: foreign_trust.openai(t, project="proj", service_account="user-1", jwks=None),
-    "anthropic": lambda t: foreign_trust.anthropic(t, service_account="svac_1", workspace=None, jwks=None),
+    "anthropic": lambda t: foreign_trust.anthropic(t, service_account="svac_1", workspace="wrkspc_1", jwks=None),
     "keycloak": lambda t: foreign_trust.keycloak(t, bundle_endpoint="https://b.example.com", client="c"),
 }
 
@@ -74,6 +74,12 @@ def test_key_set_is_uploaded_where_nobody_can_fetch_it():
     assert made["federation_rule"]["workspace_id"] == "w"
 
 
+def test_keycloak_finds_the_trust_domain_where_its_release_looks():
+    """Releases of 26.x read it from `trustDomain` or from `issuer`; either must be this one."""
+    config = EVERY["keycloak"](trust())["identity_provider"]["config"]
+    assert config["trustDomain"] == config["issuer"] == "spiffe://example.test"
+
+
 @pytest.mark.parametrize(
     "make",
     [
@@ -86,6 +92,8 @@ def test_key_set_is_uploaded_where_nobody_can_fetch_it():
         lambda: foreign_trust.aws(trust(), account="*"),
         lambda: EVERY["gcp"](trust(agent=SpiffeId.parse("spiffe://example.test/agents/" + "a" * 120))),
         lambda: foreign_trust.entra(trust(name="n" * 121)),
+        lambda: EVERY["anthropic"](trust(name="my.planner")),
+        lambda: EVERY["anthropic"](trust(issuer="https://as.example.com:8440")),
         lambda: foreign_trust.keycloak(trust(), bundle_endpoint="http://b.example.com", client="c"),
     ],
 )

@@ -15,12 +15,17 @@ from agentshield.app.foreign_trust import AWS_AUDIENCE, ENTRA_AUDIENCE, Document
 from agentshield.app.invocation import current
 from agentshield.identity.spiffe_id import SpiffeId
 
+_OUT = "agentshield.export.out"
 _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 
 
 @click.group(name="export", cls=Noun)
 def command() -> None:
     """What to tell Entra, AWS, Google Cloud, OpenAI, Anthropic or Keycloak, so that one agent is one identity there."""
+
+
+def _remember(context: click.Context, _: click.Parameter, value: Path | None) -> None:
+    context.meta[_OUT] = value
 
 
 def _whom(audience: str | None) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -38,6 +43,14 @@ def _whom(audience: str | None) -> Callable[[Callable[..., None]], Callable[...,
                 help="Whom its tokens are for.",
             ),
             click.option("--name", help="What to call it there; the agent's name unless told."),
+            click.option(
+                "--out",
+                type=click.Path(path_type=Path, dir_okay=False),
+                metavar="FILE",
+                expose_value=False,
+                callback=_remember,
+                help="Write the documents to this file, not to stdout.",
+            ),
         ]
         return reduce(lambda f, option: option(f), reversed(options), function)
 
@@ -94,9 +107,9 @@ def openai(project: str, service_account: str, jwks_file: Path | None, **whom: s
 @command.command()
 @_whom("https://api.anthropic.com")
 @click.option("--service-account", required=True, metavar="ID", help="The service account there.")
-@click.option("--workspace", metavar="ID", help="The one workspace it is for.")
+@click.option("--workspace", required=True, metavar="ID", help="The one workspace it is for.")
 @click.option("--jwks-file", type=_FILE, help="Our key set, where it cannot be fetched.")
-def anthropic(service_account: str, workspace: str | None, jwks_file: Path | None, **whom: str | None) -> None:
+def anthropic(service_account: str, workspace: str, jwks_file: Path | None, **whom: str | None) -> None:
     """A federation issuer, and a rule under it; the rule's issuer_id is what creating the issuer answers."""
     trust = _trust(**whom)
     documents = foreign_trust.anthropic(
@@ -145,7 +158,12 @@ def _jwks(file: Path | None) -> dict[str, Any] | None:
 
 
 def _print(documents: Documents) -> None:
-    print(json.dumps(documents, indent=2, ensure_ascii=False))
+    text = json.dumps(documents, indent=2, ensure_ascii=False) + "\n"
+    out: Path | None = click.get_current_context().meta[_OUT]
+    if out is None:
+        print(text, end="")
+    else:
+        out.write_text(text)
 
 
 def _tell(trust: ForeignTrust, *, algorithm: str | None = None, needs_fetching: bool = True) -> None:
