@@ -149,8 +149,9 @@ async def test_children_inherit_and_orphans_lose(node: Node, script: Path, tmp_p
     orphan = (
         "import os,subprocess,sys,time\n"
         f"subprocess.run([sys.executable, {str(script)!r}])\n"
+        "parent = os.getpid()\n"  # asked before: it may be gone when the child comes to ask
         "if os.fork() == 0:\n"
-        "    os.setsid(); parent = os.getppid()\n"
+        "    os.setsid()\n"
         "    while os.getppid() == parent: time.sleep(0.01)\n"
         f"    done = subprocess.run([sys.executable, {str(script)!r}], capture_output=True).stdout\n"
         f"    open({str(out)!r} + '.new', 'wb').write(done); os.rename({str(out)!r} + '.new', {str(out)!r})\n"
