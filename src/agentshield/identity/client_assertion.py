@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from agentshield.errors import AuthenticationError
 from agentshield.identity.errors import WrongAudienceError
-from agentshield.identity.jwk import KeySet, thumbprint
+from agentshield.identity.jwk import KeySet
 from agentshield.identity.jws import UnverifiedJws, sign_compact
 from agentshield.identity.jwt_claims import CLOCK_SKEW, audience_claim, has_begun, text_claim, time_claim
 from agentshield.identity.keys import PrivateKey
@@ -33,7 +33,6 @@ class VerifiedClientAssertion:
     client_id: str
     jti: str
     expires_at: datetime
-    key_thumbprint: str
     _seal: object = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -94,6 +93,5 @@ def verify_client_assertion(
         client_id=client_id,
         jti=text_claim(claims, "jti"),
         expires_at=expires_at,
-        key_thumbprint=thumbprint(key.public_key),
         _seal=_SEAL,
     )
