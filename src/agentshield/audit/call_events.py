@@ -11,7 +11,12 @@ from agentshield.audit.ocsf import Activity, Decision, OcsfClass, OcsfShape
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallDecided(AuditEvent):
-    """A caller asked a callee for an action, and got an answer; `reasons` are the policies that gave it."""
+    """A caller asked a callee for an action, and got an answer; `reasons` are the policies that gave it.
+
+    Of an A2A call also: which task, context and message it was about, the digest of the card that the callee was known
+    by, and `credential`, the fingerprint of the certificate or the `jti` of the token that the caller showed, with the
+    agents that it came through in `chain`.
+    """
 
     names: ClassVar = (EventName.CALL_DECIDED,)
 
@@ -23,6 +28,12 @@ class CallDecided(AuditEvent):
     evaluation_id: str = ""
     bundle_digest: str = ""
     duration_us: int = 0
+    task_id: str = ""
+    context_id: str = ""
+    message_id: str = ""
+    card_digest: str = ""
+    credential: str = ""
+    chain: tuple[str, ...] = ()
 
     def shape(self) -> OcsfShape:
         """API Activity; the policies are the actor's authorizations."""
@@ -36,7 +47,10 @@ class CallDecided(AuditEvent):
                 "actor": actor(self.caller, authorizations=policies),
                 "api": {"operation": self.action, "service": {"name": self.callee}},
                 "dst_endpoint": {"uid": self.callee},
-                "resources": [{"name": self.skill, "type": "skill", "uid": f"{self.callee}#{self.skill}"}],
+                "resources": [
+                    {"name": self.skill, "type": "skill", "uid": f"{self.callee}#{self.skill}"},
+                    *([{"type": "task", "uid": self.task_id}] if self.task_id else []),
+                ],
                 "src_endpoint": {"uid": self.caller},
             },
         )

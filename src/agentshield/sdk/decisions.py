@@ -11,16 +11,17 @@ from typing import Any
 from agentshield.audit.call_events import CallDecided, PeerRefused
 from agentshield.audit.event import AuditEvent
 from agentshield.audit.log import Receipt
-from agentshield.audit.ocsf import Decision as Answer
 from agentshield.clock import Clock
 from agentshield.errors import AgentShieldError
 from agentshield.identity.spiffe_id import SpiffeId
 from agentshield.identity.verify import VerifiedIdentity
 from agentshield.identity.x509_svid import check_leaf_profile, load_der_certificate
 from agentshield.policy.engine import Decision, Effect
+from agentshield.sdk.call_facts import CallFacts
 from agentshield.sdk.caller import Caller
 from agentshield.sdk.enforcement import LocalEnforcement, NodeEnforcement, NoEnforcement, allowed_callers
 from agentshield.sdk.errors import CallDeniedError, DecisionUnrecordedError
+from agentshield.sdk.pdp_question import Question
 from agentshield.sdk.recorder import BackgroundRecorder
 from agentshield.sdk.sources import X509Source
 from agentshield.sdk.token_holder import TokenHolder
@@ -68,6 +69,49 @@ class Decisions:
         await self._record_decision(decision, caller, action)
         return decision
 
+    async def ask(
+        self,
+        question: str | Question,
+        caller: VerifiedIdentity | TokenHolder,
+        *,
+        callee: SpiffeId,
+        context: Mapping[str, Any] | None = None,
+    ) -> Decision:
+        """Ask policy about a call to `callee`, a skill of it or another question, and record nothing.
+
+        For who guards another agent, and must ask more than once about one call: `record_call` then records the answer.
+        """
+        await self._enforcement.ready(self._clock())
+        at, pdp = self._clock(), self._enforcement.pdp
+        if isinstance(question, str):
+            return pdp.decide(caller, question, callee=callee, context=context, at=at)
+        return pdp.decide_question(caller, question, callee=callee, context=context, at=at)
+
+    def without_policy(self, effect: Effect, reason: str) -> Decision:
+        """Make a decision for which policy was not asked."""
+        return Decision(
+            effect=effect,
+            reasons=(reason,),
+            errors=(),
+            obligations=(),
+            requestable=None,
+            evaluation_id=str(uuid7(self._clock())),
+            bundle_digest="",
+            duration_us=0.0,
+        )
+
+    async def record_call(
+        self, decision: Decision, caller: VerifiedIdentity | TokenHolder, call: CallFacts, *, trace: str | None = None
+    ) -> Caller:
+        """Record what was decided about a call to an agent that we guard, and return the `Caller` if it may.
+
+        Raises:
+            CallDeniedError: it may not.
+            DecisionUnrecordedError: it may, and the audit log has not got it.
+        """
+        await self._record(decision, call.event(decision, caller, at=self._clock(), by=self._source.spiffe_id))
+        return _admitted(decision, call.action, caller, trace)
+
     async def require(
         self,
         action: str,
@@ -98,16 +142,7 @@ class Decisions:
         Raises:
             CallDeniedError, DecisionUnrecordedError: as `require`.
         """
-        decision = Decision(
-            effect=effect,
-            reasons=(reason,),
-            errors=(),
-            obligations=(),
-            requestable=None,
-            evaluation_id=str(uuid7(self._clock())),
-            bundle_digest="",
-            duration_us=0.0,
-        )
+        decision = self.without_policy(effect, reason)
         await self._record_decision(decision, caller, action)
         return _admitted(decision, action, caller, trace)
 
@@ -153,21 +188,11 @@ class Decisions:
         )
 
     async def _record_decision(self, decision: Decision, caller: VerifiedIdentity | TokenHolder, action: str) -> None:
-        own = str(self._source.spiffe_id)
-        event = CallDecided(
-            at=self._clock(),
-            event_id=decision.evaluation_id,
-            enforcement_point=own,
-            caller=str(caller.spiffe_id),
-            callee=own,
-            action="invoke",
-            skill=action,
-            decision=Answer(decision.effect.value),
-            reasons=decision.reasons or (decision.reason,),
-            evaluation_id=decision.evaluation_id,
-            bundle_digest=decision.bundle_digest,
-            duration_us=round(decision.duration_us),
-        )
+        own = self._source.spiffe_id
+        call = CallFacts(callee=own, action="invoke", skill=action)
+        await self._record(decision, call.event(decision, caller, at=self._clock(), by=own))
+
+    async def _record(self, decision: Decision, event: CallDecided) -> None:
         try:
             await self.record(event)
         except DecisionUnrecordedError as error:

@@ -18,6 +18,7 @@ from agentshield.policy.cedar import CedarEngine
 from agentshield.policy.engine import Decision, Effect, Entity, EntityUid, PolicyEngine, Request, Value
 from agentshield.policy.explanation import Explanation
 from agentshield.sdk.enforcement_snapshot import AgentFacts, EnforcementSnapshot, InvalidSnapshotError
+from agentshield.sdk.pdp_question import Question
 from agentshield.signals.lease import Lease
 from agentshield.signals.standing import AgentStanding, Standing
 from agentshield.uuid7 import uuid7_text
@@ -156,6 +157,19 @@ class Pdp:
         """
         asked = self._ask(caller, action, callee, context or {}, at)
         return asked if isinstance(asked, Decision) else self._engine.decide(asked)
+
+    def decide_question(
+        self,
+        caller: "ProvenIdentity",
+        question: Question,
+        *,
+        callee: SpiffeId,
+        context: Mapping[str, Value] | None = None,
+        at: datetime,
+    ) -> Decision:
+        """Decide as `decide`, about something else than a skill: one of the callee's tasks, or the callee itself."""
+        asked = self._ask(caller, question.name, callee, context or {}, at)
+        return asked if isinstance(asked, Decision) else self._engine.decide(question.of(asked))
 
     def explain(
         self,
