@@ -25,9 +25,11 @@ class AgentShieldError(Exception):
     """Root of every error that AgentShield raises on purpose.
 
     `code` is stable across releases: programs may compare it. `hint` says what an operator can do next, or is None.
+    `decision_id` names the record of it in the audit log, where it is a refusal that was recorded.
     """
 
     code: ClassVar[str] = "internal"
+    decision_id: str | None = None
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
         super().__init__(message)

@@ -187,6 +187,11 @@ class Decisions:
             )
         )
 
+    def call_flooded(self, caller: VerifiedIdentity | TokenHolder, call: CallFacts, error: AgentShieldError) -> None:
+        """Leave a trace of a caller over its limit; in a flood of such calls, of the first."""
+        decision = self.without_policy(Effect.DENY, error.code)
+        self._background.record(call.event(decision, caller, at=self._clock(), by=self._source.spiffe_id))
+
     async def _record_decision(self, decision: Decision, caller: VerifiedIdentity | TokenHolder, action: str) -> None:
         own = self._source.spiffe_id
         call = CallFacts(callee=own, action="invoke", skill=action)

@@ -168,7 +168,7 @@ class Pdp:
         at: datetime,
     ) -> Decision:
         """Decide as `decide`, about something else than a skill: one of the callee's tasks, or the callee itself."""
-        asked = self._ask(caller, question.name, callee, context or {}, at)
+        asked = self._ask(caller, question.skill or question.action, callee, context or {}, at)
         return asked if isinstance(asked, Decision) else self._engine.decide(question.of(asked))
 
     def explain(

@@ -5,16 +5,18 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 from agentshield.identity.spiffe_id import SpiffeId
+from agentshield.policy.calls import skill_uid
 from agentshield.policy.engine import Entity, EntityUid, Request
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """An action of the schema on something of the callee's. `name` is what the audit log calls it."""
+    """An action of the schema on something of the callee's; of a skill, whose facts are the registry's, its `skill`."""
 
     action: str
     resource: EntityUid
     facts: tuple[Entity, ...] = ()
+    skill: str = ""
 
     @classmethod
     def about_task(
@@ -30,10 +32,10 @@ class Question:
         """Ask about `callee` itself."""
         return cls(action=action, resource=EntityUid("Agent", str(callee)))
 
-    @property
-    def name(self) -> str:
-        """The action."""
-        return self.action
+    @classmethod
+    def about_skill(cls, action: str, callee: SpiffeId, skill: str) -> Self:
+        """Ask about another action on a skill of `callee` than to invoke it."""
+        return cls(action=action, resource=skill_uid(str(callee), skill), skill=skill)
 
     def of(self, request: Request) -> Request:
         """Put this question in place of the one in `request`, about the same parties."""
