@@ -3,14 +3,14 @@
 import json
 from typing import Any, Final
 
-from agentshield.errors import InvalidInputError
+from agentshield.errors import AgentShieldError
 
 
-def parse_json_object(data: bytes, *, what: str, error: type[InvalidInputError]) -> dict[str, Any]:
+def parse_json_object(data: bytes, *, what: str, error: type[AgentShieldError]) -> dict[str, Any]:
     """Read a JSON object in which no member, at any depth, stands twice. `what` names it in messages.
 
     Raises:
-        InvalidInputError: of the class `error`: not UTF-8 JSON, not an object, nested beyond reason, a member twice, or
+        AgentShieldError: of the class `error`: not UTF-8 JSON, not an object, nested beyond reason, a member twice, or
             half a surrogate pair, which no UTF-8 can hold: whoever wrote it down later would fail.
     """
     try:

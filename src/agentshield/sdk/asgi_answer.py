@@ -102,4 +102,5 @@ async def send_problem(send: Send, problem: Problem, *, more_headers: Iterable[t
 
 
 def _may_answer(visit: Visit, status: int) -> bool:
-    return visit.caller is not None or (visit.refusal is not None and status >= _FIRST_ERROR_STATUS)
+    is_refusal = visit.refusal is not None and (visit.is_told or status >= _FIRST_ERROR_STATUS)
+    return visit.caller is not None or is_refusal

@@ -45,6 +45,7 @@ class Visit:
     token: TokenHolder | None = None
     caller: Caller | None = None
     refusal: AgentShieldError | None = None
+    is_told: bool = False
 
     @property
     def who(self) -> VerifiedIdentity | TokenHolder:
@@ -66,6 +67,13 @@ class Visit:
             self.refusal = refusal
             raise
         return self.caller
+
+    def tell(self, refusal: AgentShieldError) -> None:
+        """Take note of a refusal that the application tells in a protocol whose errors are not HTTP's: status 200.
+
+        JSON-RPC is one. Whoever calls this answers with the error and with nothing else.
+        """
+        self.refusal, self.is_told = refusal, True
 
     def verify_again(self) -> None:
         """Hold every proof against today's trust; looks into dictionaries while nothing has changed.
@@ -125,7 +133,7 @@ async def _decision(visit: Visit, skill: str, scopes: frozenset[str]) -> Caller:
     decisions = visit.shield.decisions
     if scopes:
         await _require_scopes(visit, skill, scopes)
-    return await decisions.require(skill, visit.who, context=_context(visit.token), trace=visit.trace)
+    return await decisions.require(skill, visit.who, context=token_context(visit.who), trace=visit.trace)
 
 
 async def _require_scopes(visit: Visit, skill: str, scopes: frozenset[str]) -> None:
@@ -143,16 +151,16 @@ async def _require_scopes(visit: Visit, skill: str, scopes: frozenset[str]) -> N
         raise InsufficientScopeError(scopes, held=held, decision_id=denied.decision_id) from denied
 
 
-def _context(token: TokenHolder | None) -> Mapping[str, Any] | None:
+def token_context(who: VerifiedIdentity | TokenHolder) -> Mapping[str, Any] | None:
     """What policy may know of a token: its scopes, and on whose behalf and through whom the call came."""
-    if token is None:
+    if not isinstance(who, TokenHolder):
         return None
-    actors = token.claims.act_chain.actors
+    actors = who.claims.act_chain.actors
     return {
-        "scopes": sorted(token.claims.scopes),
+        "scopes": sorted(who.claims.scopes),
         "delegation": {
             "depth": len(actors),
-            "root": token.claims.subject,
+            "root": who.claims.subject,
             "chain": sorted({party.subject for party in actors}),
         },
     }

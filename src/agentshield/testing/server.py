@@ -21,17 +21,21 @@ class _QuietServer(uvicorn.Server):
 
 @contextlib.asynccontextmanager
 async def serving(
-    app: Any, tls: Callable[..., ssl.SSLContext] | None, *, protocol: type[asyncio.Protocol] = ShieldProtocol
+    app: Any,
+    tls: Callable[..., ssl.SSLContext] | None,
+    *,
+    protocol: type[asyncio.Protocol] = ShieldProtocol,
+    port: int = 0,
 ) -> AsyncGenerator[str]:
     """Serve `app` with `tls`, or with whatever the environment says who we are, and yield its URL.
 
-    `tls` makes the context: a `SpiffeContext` makes itself.
+    `tls` makes the context: a `SpiffeContext` makes itself. `port` 0 is a free one.
     """
     config = uvicorn.Config(
         app,
         http=protocol,
         host="127.0.0.1",
-        port=0,
+        port=port,
         log_config=None,
         access_log=False,
         ssl_context_factory=tls,
@@ -45,8 +49,8 @@ async def serving(
                 await task
                 raise RuntimeError("the server did not start: see its log")
             await asyncio.sleep(0.01)
-        port = server.servers[0].sockets[0].getsockname()[1]
-        yield f"https://127.0.0.1:{port}"
+        bound = server.servers[0].sockets[0].getsockname()[1]
+        yield f"https://127.0.0.1:{bound}"
     finally:
         server.should_exit = True
         await task

@@ -98,3 +98,9 @@ class InvalidAgentAnswerError(UnavailableError):
     """The agent behind the gateway answered something that is not A2A 1.0."""
 
     code = "a2a_invalid_agent_answer"
+
+
+class AgentFailedError(UnavailableError):
+    """The agent behind the gateway says that it has failed."""
+
+    code = "a2a_agent_failed"

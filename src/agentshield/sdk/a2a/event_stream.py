@@ -1,6 +1,6 @@
 """Server-sent events (WHATWG HTML, 9.2) as A2A streams use them: one JSON object an event, bounded, nothing else."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from typing import Final
 
 from agentshield.sdk.a2a.errors import InvalidAgentAnswerError
@@ -51,7 +51,7 @@ class EventReader:
         return None
 
 
-async def events_in(chunks: AsyncIterator[bytes], *, max_event: int = MAX_EVENT) -> AsyncIterator[bytes]:
+async def events_in(chunks: AsyncIterator[bytes], *, max_event: int = MAX_EVENT) -> AsyncGenerator[bytes]:
     """Yield the data of each event of a stream; one that the end cuts short is not one. Raises as `EventReader`."""
     reader = EventReader(max_event=max_event)
     async for chunk in chunks:

@@ -106,6 +106,7 @@ _TABLE: Final[tuple[tuple[type[AgentShieldError], Fault], ...]] = (
         errors.InvalidAgentAnswerError,
         _fault("INVALID_AGENT_RESPONSE", "Invalid agent response", -32006, 502, 13),
     ),
+    (errors.AgentFailedError, INTERNAL),
     (errors.AgentUnreachableError, _fault("AGENT_UNREACHABLE", "Agent does not answer", -32044, 502, 14, _OURS)),
     (AuthenticationError, _fault("UNAUTHENTICATED", "Caller not authenticated", -32041, 401, 16, _OURS)),
     (AuthorizationError, _fault("NOT_ALLOWED", "Call not allowed", -32040, 403, 7, _OURS)),
@@ -119,6 +120,19 @@ BY_REASON: Final[Mapping[str, type[AgentShieldError]]] = {
     fault.reason: kind for kind, fault in reversed(_TABLE)
 }  # what a client makes of an answer; the first row of a reason counts here too
 BY_RPC_CODE: Final[Mapping[int, type[AgentShieldError]]] = {fault.rpc: kind for kind, fault in reversed(_TABLE)}
+
+
+def error_of(kind: type[AgentShieldError] | None) -> AgentShieldError:
+    """Return what an agent's answer means for whoever waits for it.
+
+    An agent says what is wrong with a call, or with itself. That the caller is not known, or may not, is not its to say
+    to us: we are who it sees.
+    """
+    if kind is not None and issubclass(kind, errors.A2ACallError | errors.TaskNotFoundError):
+        return kind("the agent says so")
+    if kind is errors.InvalidAgentAnswerError:
+        return errors.InvalidAgentAnswerError("the agent's own agent answers wrongly")
+    return errors.AgentFailedError("the agent says that it has failed")
 
 
 def fault_of(error: Exception) -> Fault:
