@@ -31,6 +31,7 @@ from agentshield.sdk.shield import Shield
 
 MAX_SHOWN: Final = 1 << 20
 _REFUSED: Final = (401, 403)
+_SECRET_FIELDS: Final = frozenset({"authorization", "proxy-authorization", "cookie", "dpop", "x-api-key"})
 _IN_WORDS: Final = {
     DEFAULT_DENY: "no rule allows it",
     POLICY_ERROR: "a policy could not be evaluated, so nothing is allowed",
@@ -52,6 +53,25 @@ class CallRequest:
     agent: str | None = None
     body: bytes | None = None
     expected: tuple[str, ...] = ()
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+def headers_of(given: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    """Read `-H`. What is a secret does not belong on a command line: everybody on the machine can read it there.
+
+    Raises:
+        InvalidInputError: not NAME:VALUE, or a field that holds a credential.
+    """
+    pairs = tuple((name.strip().lower(), value.strip()) for name, _, value in (each.partition(":") for each in given))
+    for name, value in pairs:
+        if not name or not value:
+            raise InvalidInputError("a header field is not NAME:VALUE", hint="-H 'A2A-Version: 1.0'")
+        if name in _SECRET_FIELDS:
+            raise InvalidInputError(
+                f"{name} is a credential, and would be seen by everybody on this machine",
+                hint="identities are proved by TLS",
+            )
+    return pairs
 
 
 def body_of(data: str | None) -> bytes | None:
@@ -84,6 +104,7 @@ async def make_call(invocation: Invocation, request: CallRequest) -> dict[str, A
     async with shield_as(invocation, request.agent) as me:
         expect: Expected = request.expected or me.spiffe_id.trust_domain
         headers = {} if request.body is None else {"content-type": "application/json"}
+        headers.update(request.headers)
         async with me.client(expect=expect, timeout=invocation.timeout.total_seconds()) as http:
             try:
                 async with http.stream(request.method, request.url, content=request.body, headers=headers) as response:

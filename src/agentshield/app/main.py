@@ -42,6 +42,7 @@ OPERATE = {
     "token": LazyCommand("token", "access tokens: mint, exchange, inspect, verify, introspect, revoke"),
     "join-token": LazyCommand("join_token", "one-time admission of node agents"),
     "node": LazyCommand("node", "node agents: list, show, evict, ban, run"),
+    "gateway": LazyCommand("gateway", "the enforcement point in front of A2A agents: run"),
     "bundle": LazyCommand("bundle", "trust bundles: show, list, set, delete, watch"),
     "svid": LazyCommand("svid", "X509- and JWT-SVIDs: fetch, watch, inspect, verify"),
     "whoami": LazyCommand("whoami", "the identity that this process gets"),

@@ -15,7 +15,7 @@ class CallDecided(AuditEvent):
 
     Of an A2A call also: which task, context and message it was about, the digest of the card that the callee was known
     by, and `credential`, the fingerprint of the certificate or the `jti` of the token that the caller showed, with the
-    agents that it came through in `chain`.
+    agents that it came through in `chain`. `gateway` is who decided, where that is not the callee itself.
     """
 
     names: ClassVar = (EventName.CALL_DECIDED,)
@@ -34,6 +34,7 @@ class CallDecided(AuditEvent):
     card_digest: str = ""
     credential: str = ""
     chain: tuple[str, ...] = ()
+    gateway: str = field(default="", metadata=NAME)
 
     def shape(self) -> OcsfShape:
         """API Activity; the policies are the actor's authorizations."""

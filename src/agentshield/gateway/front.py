@@ -6,6 +6,7 @@ may be, and what of the answer the caller may see.
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncGenerator, Mapping
 from typing import Any, Final
 
@@ -31,6 +32,8 @@ REST_PATH: Final = "/v1"
 _JSON_TYPES: Final = frozenset({"application/json", "application/a2a+json"})
 _PING_SECONDS: Final = 15.0  # between two signs of life of a stream on which nothing happens
 _LOOK_SECONDS: Final = 0.25  # how soon a stream is cut on which nothing happens, once its caller is locked
+
+_log = logging.getLogger("agentshield.gateway")
 
 
 class AgentFront:
@@ -158,6 +161,7 @@ def _visitor(visit: Visit, enforcement: Enforcement) -> Visitor:
 
 
 async def _tell(visit: Visit, wire: Wire, refusal: AgentShieldError, send: Send) -> None:
+    _log.info("refused: %s", refusal)
     visit.tell(refusal)
     await wire.send_error(send, refusal, refusal_id(refusal), visit.resource)
 

@@ -46,6 +46,7 @@ class CallFacts:
             message_id=self.message_id,
             card_digest=self.card_digest,
             credential=_credential(caller),
+            gateway="" if by == self.callee else str(by),
             chain=Caller(identity=caller).chain if isinstance(caller, TokenHolder) else (),
         )
 
