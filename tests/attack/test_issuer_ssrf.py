@@ -11,9 +11,10 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "vectors"))  # test directori
 
 from oauth_world import IDP, OAuthWorld
 
-from agentshield.oauth.issuers.errors import ForbiddenAddressError, KeysUnavailableError
+from agentshield.oauth.issuers.errors import KeysUnavailableError
 from agentshield.oauth.issuers.fetch import Document, IssuerFetch
 from agentshield.oauth.issuers.key_source import KeySource
+from agentshield.sdk.egress import ForbiddenAddressError
 
 
 @pytest.fixture
@@ -106,7 +107,7 @@ async def test_a_discovery_document_cannot_send_us_inside(world, jwks_uri):
                 return Document(body=json.dumps({"issuer": IDP, "jwks_uri": jwks_uri}).encode())
             return await real.get(url, ca_pem=ca_pem)
 
-    with pytest.raises(KeysUnavailableError, match="will not fetch"):
+    with pytest.raises(KeysUnavailableError, match="will not connect"):
         await KeySource(Discovery()).keys_for(world.issuer(jwks=None), kid="i1", alg="ES256", at=world.clock())
 
 

@@ -13,11 +13,11 @@ from ciba_world import NOTIFICATION_TOKEN, CibaWorld
 from exchange_world import AS
 
 from agentshield.identity.spiffe_id import TrustDomain
-from agentshield.oauth.issuers.errors import ForbiddenAddressError
 from agentshield.oauth.issuers.fetch import IssuerFetch
 from agentshield.oauth.model import ClientAuthMethod
 from agentshield.oauth.settings import OAuthSettings
 from agentshield.policy.approval import ApprovalStatus
+from agentshield.sdk.egress import ForbiddenAddressError
 
 BODY = {"auth_req_id": "r-1"}
 SETTINGS = OAuthSettings(issuer=AS, trust_domain=TrustDomain("example.test"))

@@ -13,7 +13,6 @@ from agentshield.identity.jws import ALGORITHMS
 from agentshield.identity.x509_svid import check_signing_profile, load_der_certificate, load_pem_certificates
 from agentshield.oauth.authorize.redirect_uris import MAX_REDIRECT_URIS, check_redirect_uri
 from agentshield.oauth.client_auth.registered_keys import ALGORITHMS as ASSERTION_ALGORITHMS
-from agentshield.oauth.issuers.address import parse_fetch_url
 from agentshield.oauth.issuers.federation import TOKEN_TYPES
 from agentshield.oauth.issuers.key_source import read_keys
 from agentshield.oauth.model import (
@@ -26,6 +25,7 @@ from agentshield.oauth.model import (
     SignIn,
 )
 from agentshield.oauth.settings import OAuthSettings
+from agentshield.sdk.egress import parse_https_url
 
 MAX_TEXT: Final = 600  # Entra's limit for issuer, subject and audience, and ours
 MAX_FOREIGN_AGE: Final = timedelta(days=1)
@@ -65,7 +65,7 @@ def check_client(record: ClientRegistration) -> None:
     for uri in record.redirect_uris:
         check_redirect_uri(uri)
     if record.notification_endpoint is not None:
-        parse_fetch_url(record.notification_endpoint)
+        parse_https_url(record.notification_endpoint)
     _require(
         record.notification_ca_pem is None or record.notification_endpoint is not None,
         "notification_ca_pem",
@@ -153,7 +153,7 @@ def _check_key_place(record: IssuerRecord) -> None:
     if record.jwks is not None:
         _require(bool(read_keys(record.jwks, record).keys), "jwks has no key", "one for the issuer's algorithms")
     else:
-        parse_fetch_url(record.jwks_url or record.issuer)
+        parse_https_url(record.jwks_url or record.issuer)
     _check_ca_pem("ca_pem", record.ca_pem)
 
 
@@ -177,7 +177,7 @@ def _is_authority(certificate: x509.Certificate) -> bool:
 def _check_sign_in(record: IssuerRecord, sign_in: SignIn) -> None:
     """It must sign humans in, and be found where its name says (OpenID Connect Discovery, 4)."""
     _require(record.subject_profile == "user", "sign_in at an issuer of agents", "an issuer whose subjects are users")
-    parse_fetch_url(record.issuer)
+    parse_https_url(record.issuer)
     _check_text("sign_in client_id", sign_in.client_id)
     for scope in sign_in.scopes:
         _require(bool(_SCOPE.fullmatch(scope)), f"sign_in scope is {scope[:80]!a}", "a word of RFC 6749, 3.3")

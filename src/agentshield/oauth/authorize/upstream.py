@@ -15,7 +15,6 @@ from agentshield.identity.strict_json import parse_json_object
 from agentshield.oauth.authorize.browser import BrowserSession, challenge_of
 from agentshield.oauth.authorize.request import Human
 from agentshield.oauth.client_auth.private_key_jwt import ASSERTION_TYPE
-from agentshield.oauth.issuers.address import parse_fetch_url
 from agentshield.oauth.issuers.claims import claim_at, shown
 from agentshield.oauth.issuers.errors import NoCredentialError
 from agentshield.oauth.issuers.federation import FederatedIdentity, Federation
@@ -25,6 +24,7 @@ from agentshield.oauth.keys import SigningKeys
 from agentshield.oauth.model import IssuerRecord, SignIn, SignInMethod
 from agentshield.oauth.settings import OAuthSettings
 from agentshield.oauth.subject import foreign_party
+from agentshield.sdk.egress import parse_https_url
 
 _OK: Final = 200
 _MAX_CODE: Final = 4096
@@ -183,7 +183,7 @@ def _address(members: Mapping[str, Any], name: str) -> str:
     url = members.get(name)
     if not isinstance(url, str):
         raise InvalidInputError(f"discovery document has no {name}")
-    parse_fetch_url(url)
+    parse_https_url(url)
     return url
 
 

@@ -1,12 +1,6 @@
-"""What can be wrong between us and a foreign issuer: its address, its keys, its tokens, and who they are to us."""
+"""What can be wrong between us and a foreign issuer: its keys, its tokens, and who they are to us."""
 
-from agentshield.errors import AuthenticationError, InvalidInputError, UnavailableError
-
-
-class ForbiddenAddressError(InvalidInputError):
-    """A URL that we do not fetch: not https, oddly written, or leading into somebody's own network."""
-
-    code = "forbidden_address"
+from agentshield.errors import AuthenticationError, UnavailableError
 
 
 class KeysUnavailableError(UnavailableError):

@@ -7,9 +7,10 @@ import pytest
 from agentshield.errors import AgentShieldError
 from agentshield.identity.errors import WrongAudienceError
 from agentshield.identity.jws import sign_compact
-from agentshield.oauth.issuers.errors import ForbiddenAddressError, KeysUnavailableError
+from agentshield.oauth.issuers.errors import KeysUnavailableError
 from agentshield.oauth.issuers.fetch import MAX_DOCUMENT_BYTES, IssuerFetch
 from agentshield.oauth.model import SignIn
+from agentshield.sdk.egress import ForbiddenAddressError
 
 OURS = "agentshield"
 

@@ -1,9 +1,10 @@
-"""Which addresses are fetched from: the text of a URL, and where its name leads."""
+"""Which addresses are connected to: the text of a URL, and where its name leads."""
+
+from ipaddress import ip_network
 
 import pytest
 
-from agentshield.oauth.issuers.address import check_address, parse_fetch_url
-from agentshield.oauth.issuers.errors import ForbiddenAddressError
+from agentshield.sdk.egress import ForbiddenAddressError, check_address, parse_https_url
 
 
 @pytest.mark.parametrize(
@@ -19,7 +20,7 @@ from agentshield.oauth.issuers.errors import ForbiddenAddressError
 )
 def test_an_ordinary_https_url_may_be_fetched(url):
     """Else no issuer could be registered; that localhost leads nowhere is found when it is resolved."""
-    assert parse_fetch_url(url).target.startswith("/")
+    assert parse_https_url(url).target.startswith("/")
 
 
 @pytest.mark.parametrize(
@@ -56,7 +57,7 @@ def test_an_ordinary_https_url_may_be_fetched(url):
 def test_a_url_that_two_readers_read_differently_is_refused(url):
     """What our check reads and what the resolver reads must be one host, or the check guards nothing."""
     with pytest.raises(ForbiddenAddressError):
-        parse_fetch_url(url)
+        parse_https_url(url)
 
 
 PRIVATE = [
@@ -118,3 +119,28 @@ def test_allowing_loopback_allows_nothing_else(address):
 def test_the_public_internet_is_fetched_from(address):
     """Where issuers are."""
     check_address(address, allow_loopback=False)
+
+
+def test_a_query_without_a_path_is_asked_of_the_root():
+    """`https://host?x` and `https://host/?x` are one resource (RFC 9110, 4.2.3); a request line begins with a slash."""
+    assert parse_https_url("https://idp.example.test?v=2").target == "/?v=2"
+
+
+def test_a_network_that_the_operator_names_is_connected_to():
+    """Receivers of a company's own are on its own network; it says which."""
+    mine = (ip_network("10.1.0.0/16"), ip_network("fd12::/16"))
+    for address in ("10.1.2.3", "fd12::7"):
+        check_address(address, networks=mine)
+    for address in ("10.2.0.1", "fd13::7", "127.0.0.1", "::1"):
+        with pytest.raises(ForbiddenAddressError):
+            check_address(address, networks=mine)
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["169.254.169.254", "100.100.100.200", "168.63.129.16", "192.0.0.192", "fd00:ec2::254", "fe80::1", "0.0.0.0"],
+)
+def test_no_network_however_wide_opens_a_metadata_service(address):
+    """Whoever writes 0.0.0.0/0 to make it work must not have given away the machine's credentials."""
+    with pytest.raises(ForbiddenAddressError):
+        check_address(address, networks=(ip_network("0.0.0.0/0"), ip_network("::/0")))

@@ -1,7 +1,8 @@
-"""Which addresses we fetch from: an administrator's URL must not become our hand inside the network (SSRF).
+"""Which addresses we connect to when others say where: their URL must not become our hand inside the network (SSRF).
 
 What is written is checked once, when it is registered and again when it is used; where it leads is checked on the
-addresses that are then connected to.
+addresses that are then connected to (`sdk.egress_connection`). Issuers' documents, notifications and webhooks all go
+by this one rule.
 """
 
 import re
@@ -10,7 +11,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 from typing import Final
 from urllib.parse import urlsplit
 
-from agentshield.oauth.issuers.errors import ForbiddenAddressError
+from agentshield.errors import InvalidInputError
 
 MAX_URL_CHARACTERS: Final = 600
 _HTTPS_PORT: Final = 443
@@ -36,8 +37,29 @@ _EMBEDDING_V6: Final = (
 )
 
 
+# Answer whoever is on the machine or the link, with credentials: an operator who names networks does not mean these.
+_NEVER: Final = (
+    IPv4Network("0.0.0.0/8"),
+    IPv4Network("100.100.100.200/32"),  # Alibaba
+    IPv4Network("168.63.129.16/32"),
+    IPv4Network("169.254.0.0/16"),
+    IPv4Network("192.0.0.192/32"),
+    IPv6Network("fe80::/10"),
+    IPv6Network("fd00:ec2::/32"),  # AWS
+    IPv6Network("fd20:ce::254/128"),  # Google
+)
+
+Network = IPv4Network | IPv6Network
+
+
+class ForbiddenAddressError(InvalidInputError):
+    """A URL that we do not connect to: not https, oddly written, or leading into somebody's own network."""
+
+    code = "forbidden_address"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FetchUrl:
+class HttpsUrl:
     """An https URL in the one spelling we accept. `authority` is what goes into the Host header."""
 
     host: str  # a DNS name, or a literal address without brackets
@@ -49,9 +71,12 @@ class FetchUrl:
         """Host and port as HTTP writes them (RFC 9110, 7.2)."""
         return shown_host(self.host) + ("" if self.port == _HTTPS_PORT else f":{self.port}")
 
+    def __str__(self) -> str:
+        return f"https://{self.authority}{self.target}"[:200]
 
-def parse_fetch_url(url: str) -> FetchUrl:
-    """Read a URL that we may fetch, as far as its text can tell.
+
+def parse_https_url(url: str) -> HttpsUrl:
+    """Read a URL that we may connect to, as far as its text can tell.
 
     Raises:
         ForbiddenAddressError: not https, a user or a fragment in it, capitals or other second spellings of the host,
@@ -77,26 +102,28 @@ def parse_fetch_url(url: str) -> FetchUrl:
     if not (_PATH.fullmatch(parts.path) and _QUERY.fullmatch(parts.query)):
         raise _bad(url, "its path has characters that must be percent-encoded")
     _check_host(url, host)
-    return FetchUrl(host=host, port=port, target=target or "/")
+    return HttpsUrl(host=host, port=port, target=target if target.startswith("/") else f"/{target}")
 
 
-def check_address(text: str, *, allow_loopback: bool) -> None:
+def check_address(text: str, *, allow_loopback: bool = False, networks: tuple[Network, ...] = ()) -> None:
     """Check an address that a name led to, before it is connected to.
 
+    `networks` are the operator's own that may be connected to as well; no such network opens a link-local address or
+    a metadata service.
+
     Raises:
-        ForbiddenAddressError: it is not one of the public internet, nor loopback where that is allowed.
+        ForbiddenAddressError: it is not one of the public internet, nor in `networks`, nor loopback where that is
+            allowed.
     """
     try:
         address = ip_address(text)
     except ValueError:  # such as fe80::1%eth0
         raise ForbiddenAddressError(f"{text[:60]!a} is no plain address") from None
-    if allow_loopback and address in (_LOOPBACK_V6, *_loopback_v4(address)):
+    if allow_loopback and (address == _LOOPBACK_V6 or address in _LOOPBACK_V4):
         return
-    if not _is_public(address):
-        raise ForbiddenAddressError(
-            f"address {address} is not on the public internet",
-            hint="upload the issuer's keys, if it is on a network of yours",
-        )
+    if _is_public(address) or _is_named(address, networks):
+        return
+    raise ForbiddenAddressError(f"address {address} is not on the public internet")
 
 
 def shown_host(host: str) -> str:
@@ -108,8 +135,10 @@ _LOOPBACK_V6: Final = IPv6Address("::1")
 _LOOPBACK_V4: Final = IPv4Network("127.0.0.0/8")
 
 
-def _loopback_v4(address: IPv4Address | IPv6Address) -> tuple[IPv4Address, ...]:
-    return (address,) if isinstance(address, IPv4Address) and address in _LOOPBACK_V4 else ()
+def _is_named(address: IPv4Address | IPv6Address, networks: tuple[Network, ...]) -> bool:
+    if any(address in network for network in _NEVER) or address.is_multicast:
+        return False
+    return any(address in network for network in networks)
 
 
 def _is_public(address: IPv4Address | IPv6Address) -> bool:
@@ -132,4 +161,4 @@ def _check_host(url: str, host: str) -> None:
 
 
 def _bad(url: str, why: str) -> ForbiddenAddressError:
-    return ForbiddenAddressError(f"will not fetch {url[:120]!a}: {why}")
+    return ForbiddenAddressError(f"will not connect to {url[:120]!a}: {why}")
