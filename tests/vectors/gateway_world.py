@@ -10,6 +10,8 @@ import uvicorn
 from a2a_agent import SKILLS, Agent, agent_app
 
 from agentshield.a2a.owners import MemoryOwnerStore
+from agentshield.a2a.push_egress import PushEgress, PushPolicy
+from agentshield.gateway.grpc_front import GrpcFront
 from agentshield.gateway.service import Gateway
 from agentshield.gateway.settings import AgentRoute, GatewaySettings
 from agentshield.policy.bundle import PolicyBundle
@@ -66,13 +68,25 @@ class GatewayWorld:
             front = _free_port()
             self.url = f"https://127.0.0.1:{front}"
             more = {} if self._limits is None else {"limits": self._limits}
+            grpc_port = _free_port()
+            self.grpc_address = f"127.0.0.1:{grpc_port}"
             settings = GatewaySettings(
                 base_url=self.url,
+                grpc_address=self.grpc_address,
                 agents=(AgentRoute(name="analyst", spiffe_id=self.domain.agent_id("analyst"), url=agent_url, **more),),
             )
-            self.gateway = await stack.enter_async_context(Gateway(settings, self.shields["gateway"], self.owners))
+            self.gateway = await stack.enter_async_context(
+                Gateway(
+                    settings,
+                    self.shields["gateway"],
+                    self.owners,
+                    egress=PushEgress(PushPolicy(), resolve=_resolve),
+                )
+            )
             tls = self.shields["gateway"].server_tls(client_certificates=ClientCertificates.OPTIONAL)
             await stack.enter_async_context(serving(self.gateway, tls, port=front))
+            front_grpc = GrpcFront(self.gateway.routes, self.shields["gateway"], address=self.grpc_address)
+            await stack.enter_async_context(front_grpc.serving("127.0.0.1", grpc_port))
             self.base = f"{self.url}/agents/analyst"
             self._stack = stack.pop_all()
         return self
@@ -108,6 +122,24 @@ class GatewayWorld:
             expect=self.domain.agent_id("gateway"), flavor=flavor, base_url=self.url, **options
         )
 
+    @contextlib.asynccontextmanager
+    async def grpc(self, name=None):
+        """Open a gRPC channel to the gateway: with an agent's SVID, or with no certificate at all."""
+        from grpclib.client import Channel
+
+        if name is None:
+            tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            tls.check_hostname, tls.verify_mode = False, ssl.CERT_NONE
+            tls.set_alpn_protocols(["h2"])
+        else:
+            tls = self.shields[name].client_tls(expect=self.domain.agent_id("gateway"), alpn=("h2",))
+        host, _, port = self.grpc_address.partition(":")
+        channel = Channel(host, int(port), ssl=tls)
+        try:
+            yield channel
+        finally:
+            channel.close()
+
     def anonymous(self):
         """Make a client that shows no certificate, and believes every server: an attacker's."""
         import httpx2
@@ -136,6 +168,13 @@ def message(text, *, message_id="m-1", **more):
 def events_of(text):
     """The JSON of each event of a stream."""
     return [json.loads(line.removeprefix("data: ")) for line in text.splitlines() if line.startswith("data: ")]
+
+
+async def _resolve(host, port):
+    """Names of the outside world lead there, `inside` leads into the network, and an address to itself."""
+    if host[0].isdigit():
+        return (host,)
+    return ("10.0.0.7",) if host.startswith("inside") else ("93.184.216.34",)
 
 
 def _free_port():

@@ -14,6 +14,7 @@ from agentshield.a2a.guarded_agent import GuardedAgent
 from agentshield.a2a.limits import CallLimits, Meter
 from agentshield.a2a.operation_policy import decide
 from agentshield.a2a.owners import ForeignTaskError, OwnedContext, OwnedTask, Owner, OwnerStore
+from agentshield.a2a.push_egress import PushEgress, PushPolicy
 from agentshield.a2a.requirements import ShownProofs, require_met
 from agentshield.errors import AgentShieldError, AuthorizationError
 from agentshield.identity.verify import VerifiedIdentity
@@ -22,6 +23,7 @@ from agentshield.sdk.a2a.answers import Subject, listed_tasks, subject_of, subje
 from agentshield.sdk.a2a.call import A2ACall
 from agentshield.sdk.a2a.errors import (
     InvalidAgentAnswerError,
+    InvalidParamsError,
     SkillNotAllowedError,
     TaskNotFoundError,
     TooManyCallsError,
@@ -78,12 +80,19 @@ class Enforcement:
     """Guards one agent, in the name of `shield`: the agent's own, or the gateway's."""
 
     def __init__(
-        self, agent: GuardedAgent, shield: Shield, owners: OwnerStore, *, limits: CallLimits | None = None
+        self,
+        agent: GuardedAgent,
+        shield: Shield,
+        owners: OwnerStore,
+        *,
+        limits: CallLimits | None = None,
+        egress: PushEgress | None = None,
     ) -> None:
         self.agent = agent
         self._shield = shield
         self._owners = owners
         self._name = str(agent.spiffe_id)
+        self._egress = egress or PushEgress(PushPolicy())
         self.meter = Meter(limits or CallLimits())
 
     async def admit(self, call: A2ACall, visitor: Visitor) -> Admission:
@@ -113,6 +122,8 @@ class Enforcement:
             await self._refused(call, visitor, refusal)
             raise
         decision = await decide(self._shield.decisions, call, visitor.who, agent=self.agent, task=task, skills=skills)
+        if decision.is_allowed:
+            await self._require_deliverable(call, visitor)  # only then do we look names up for a caller
         caller = await self._shield.decisions.record_call(  # (8) policy, on record
             decision, visitor.who, self._facts(call, skills), trace=visitor.trace
         )
@@ -207,6 +218,18 @@ class Enforcement:
             count = await self._owners.count_open(self._name, owner.key)
             if count >= self.meter.limits.open_tasks:
                 raise TooManyCallsError(f"caller has {count} open tasks", retry_after=10.0)
+
+    async def _require_deliverable(self, call: A2ACall, visitor: Visitor) -> None:
+        """A URL that leads inside and one that leads nowhere are one answer: we map no network for anybody."""
+        config = call.push_config
+        if config is None:
+            return
+        try:
+            await self._egress.check(str(config.get("url", "")))
+        except AgentShieldError as error:
+            refusal = InvalidParamsError("events are not sent to this URL")
+            await self._refused(call, visitor, refusal)
+            raise refusal from error
 
     async def _place(self, admission: Admission) -> None:
         """Say which context a message is in, as the agent knows it: SDKs forget it where only the task is named."""

@@ -25,18 +25,29 @@ _OURS: Final = frozenset({SKILL_EXTENSION})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GuardedAgent:
-    """An agent by its card. `audiences` are the names under which tokens are meant for it."""
+    """An agent by its card. `audiences` are the names under which tokens are meant for it.
+
+    `tenants` are those that it has, where the card in hand names them otherwise; else they are the card's.
+    """
 
     spiffe_id: SpiffeId
     card: AgentCard
     audiences: frozenset[str] = frozenset()
+    tenants: frozenset[str] | None = None
     card_digest: str = ""
 
     @classmethod
-    def of(cls, spiffe_id: SpiffeId, card: AgentCard, *, audiences: frozenset[str] = frozenset()) -> "GuardedAgent":
+    def of(
+        cls,
+        spiffe_id: SpiffeId,
+        card: AgentCard,
+        *,
+        audiences: frozenset[str] = frozenset(),
+        tenants: frozenset[str] | None = None,
+    ) -> "GuardedAgent":
         """Guard the agent with this card."""
         digest = hashlib.sha256(canonical_bytes(card.members)).hexdigest()
-        return cls(spiffe_id=spiffe_id, card=card, audiences=audiences, card_digest=digest)
+        return cls(spiffe_id=spiffe_id, card=card, audiences=audiences, tenants=tenants, card_digest=digest)
 
     def require_offered(self, call: A2ACall) -> None:
         """Check a call against what the card says can be asked.
@@ -84,6 +95,8 @@ class GuardedAgent:
         )
 
     def _tenants(self, call: A2ACall) -> frozenset[str]:
+        if self.tenants is not None:
+            return self.tenants
         return frozenset(each.tenant for each in self.card.interfaces if each.binding == call.binding.value)
 
     def _spoken(self, call: A2ACall) -> frozenset[str]:

@@ -22,6 +22,7 @@ from agentshield.a2a.enforcement import Admission, Enforcement, Visitor
 from agentshield.a2a.guarded_agent import GuardedAgent
 from agentshield.a2a.limits import CallLimits
 from agentshield.a2a.owners import MemoryOwnerStore, OwnerStore
+from agentshield.a2a.push_egress import PushEgress
 from agentshield.a2a.requirements import ShownProofs
 from agentshield.a2a.sdk_context import ShieldedCall, shielded_call
 from agentshield.a2a.task_pages import list_owned
@@ -73,27 +74,35 @@ def shielded(
     *,
     owners: OwnerStore | None = None,
     limits: CallLimits | None = None,
+    egress: PushEgress | None = None,
 ) -> "ShieldedHandler":
     """Put the rules around `handler`, by what `card` asks for.
 
     Without `owners`, whose tasks are is kept in memory: with the process it is forgotten, and so are rights to them.
+    `egress` says where events may be sent: to the public internet, unless told.
 
     Raises:
         InvalidCardError: the card is none that can be read in one way only.
     """
-    return ShieldedHandler(handler, AgentCard.of(MessageToDict(card)), owners or MemoryOwnerStore(), limits)
+    return ShieldedHandler(handler, AgentCard.of(MessageToDict(card)), owners or MemoryOwnerStore(), limits, egress)
 
 
 class ShieldedHandler(RequestHandler):
     """See `shielded`."""
 
     def __init__(
-        self, inner: RequestHandler, card: AgentCard, owners: OwnerStore, limits: CallLimits | None = None
+        self,
+        inner: RequestHandler,
+        card: AgentCard,
+        owners: OwnerStore,
+        limits: CallLimits | None = None,
+        egress: PushEgress | None = None,
     ) -> None:
         self._inner = inner
         self._card = card
         self._owners = owners
         self._limits = limits
+        self._egress = egress
         self._enforcement: Enforcement | None = None
 
     async def on_message_send(
@@ -243,7 +252,7 @@ class ShieldedHandler(RequestHandler):
         if self._enforcement is None:
             shield = visit.shield
             agent = GuardedAgent.of(shield.spiffe_id, self._card)
-            self._enforcement = Enforcement(agent, shield, self._owners, limits=self._limits)
+            self._enforcement = Enforcement(agent, shield, self._owners, limits=self._limits, egress=self._egress)
         return self._enforcement
 
 

@@ -14,7 +14,7 @@ from agentshield.app.identity import shield_as
 from agentshield.app.invocation import Invocation
 from agentshield.database.engine import Database, open_database
 from agentshield.database.migrate import migrate
-from agentshield.errors import InvalidInputError
+from agentshield.errors import ConfigurationError, InvalidInputError
 from agentshield.gateway.server import GatewayServer
 from agentshield.gateway.service import Gateway
 from agentshield.gateway.settings import AgentRoute, GatewaySettings
@@ -36,6 +36,7 @@ class GatewayRunRequest:
     agents: tuple[str, ...]
     audiences: tuple[str, ...] = ()
     base_url: str = ""
+    grpc_listen: str = ""
     issuer: str = ""
     database_url: str | None = field(default=None, repr=False)  # may hold a password
 
@@ -55,13 +56,39 @@ async def _run(invocation: Invocation, request: GatewayRunRequest) -> None:
         server = GatewayServer(shield, host=host, port=port)
         base_url = request.base_url or f"https://{host if ':' not in host else f'[{host}]'}:{server.port}"
         settings = GatewaySettings(
-            base_url=base_url, agents=_routes(request, shield), issuer=request.issuer or _issuer(invocation)
+            base_url=base_url,
+            agents=_routes(request, shield),
+            issuer=request.issuer or _issuer(invocation),
+            grpc_address=request.grpc_listen,
         )
-        async with Gateway(settings, shield, SqlOwnerStore(database)) as gateway, server.serving(gateway):
+        async with (
+            Gateway(settings, shield, SqlOwnerStore(database)) as gateway,
+            _grpc(gateway, shield, request.grpc_listen),
+            server.serving(gateway),
+        ):
             invocation.output.say(f"gateway {shield.spiffe_id} at {base_url}")
             for route in settings.agents:
                 invocation.output.say(f"  {settings.url_of(route)}  ->  {route.url} ({route.spiffe_id})")
             await _until_told()
+
+
+@asynccontextmanager
+async def _grpc(gateway: Gateway, shield: Shield, listen: str) -> AsyncIterator[None]:
+    """Serve gRPC beside HTTP, if it is wanted; its messages are those of a2a-sdk."""
+    if not listen:
+        yield
+        return
+    host, port = _address(listen)
+    if port == 0:
+        raise InvalidInputError("--grpc-listen has port 0, and cards must name the port", hint="choose one")
+    try:
+        from agentshield.gateway.grpc_front import GrpcFront
+    except ImportError as error:
+        raise ConfigurationError(
+            "gRPC needs the messages of a2a-sdk", hint="pip install 'agentshield-identity[a2a]'"
+        ) from error
+    async with GrpcFront(gateway.routes, shield, address=listen).serving(host, port):
+        yield
 
 
 def _name(invocation: Invocation, request: GatewayRunRequest) -> str | None:

@@ -7,13 +7,14 @@ may be, and what of the answer the caller may see.
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncGenerator, Mapping
-from typing import Any, Final
+from collections.abc import Mapping
+from typing import Final
 
 from agentshield.a2a.enforcement import Admission, Enforcement, Visitor
 from agentshield.a2a.requirements import ShownProofs
 from agentshield.errors import AgentShieldError
 from agentshield.gateway.body import read_body
+from agentshield.gateway.following import followed
 from agentshield.gateway.forwarding import Forwarding
 from agentshield.gateway.published_card import PublishedCard
 from agentshield.gateway.wire import JsonRpcWire, RestWire, Wire
@@ -30,8 +31,6 @@ CARD_PATH: Final = "/.well-known/agent-card.json"
 RPC_PATH: Final = "/rpc"
 REST_PATH: Final = "/v1"
 _JSON_TYPES: Final = frozenset({"application/json", "application/a2a+json"})
-_PING_SECONDS: Final = 15.0  # between two signs of life of a stream on which nothing happens
-_LOOK_SECONDS: Final = 0.25  # how soon a stream is cut on which nothing happens, once its caller is locked
 
 _log = logging.getLogger("agentshield.gateway")
 
@@ -55,7 +54,7 @@ class AgentFront:
         wire: Wire = JsonRpcWire() if path.rstrip("/") == RPC_PATH else RestWire()
         try:
             call = await self._read(scope, receive, wire, path)
-            admission = await self._enforcement.admit(call, _visitor(visit, self._enforcement))
+            admission = await self._enforcement.admit(call, visitor_of(visit, self._enforcement))
         except AgentShieldError as refusal:
             await _tell(visit, wire, refusal, send)
             return
@@ -108,54 +107,15 @@ class AgentFront:
             gone = asyncio.create_task(_until_gone(receive))
             stack.callback(gone.cancel)
             try:
-                if first is not None:
-                    await _send_part(send, wire.event(first, rpc_id))
-                await self._send_events(admission, visit, events, wire, send, gone)
+                async for event in followed(first, events, self._enforcement, admission, visit, gone):
+                    await _send_part(send, b": \n\n" if event is None else wire.event(event, rpc_id))
             except AgentShieldError as error:
                 await _send_part(send, wire.error_event(error, rpc_id))
-            finally:
-                await events.aclose()
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    async def _send_events(
-        self,
-        admission: Admission,
-        visit: Visit,
-        events: AsyncGenerator[Mapping[str, Any]],
-        wire: Wire,
-        send: Send,
-        gone: "asyncio.Task[None]",
-    ) -> None:
-        """Until the agent ends the stream, the caller leaves, or may have no more of it."""
-        quiet = 0.0
-        upcoming: asyncio.Task[Mapping[str, Any] | None] | None = None
-        try:
-            while True:
-                if upcoming is None:
-                    upcoming = asyncio.ensure_future(anext(events, None))
-                await asyncio.wait({upcoming, gone}, timeout=_LOOK_SECONDS, return_when=asyncio.FIRST_COMPLETED)
-                if gone.done():
-                    return
-                await self._enforcement.require_still(admission)
-                visit.verify_again()
-                if not upcoming.done():
-                    quiet += _LOOK_SECONDS
-                    if quiet >= _PING_SECONDS:
-                        quiet = 0.0
-                        await _send_part(send, b": \n\n")
-                    continue
-                event, upcoming, quiet = upcoming.result(), None, 0.0
-                if event is None:
-                    return
-                await _send_part(send, wire.event(event, admission.call.rpc_id))
-        finally:
-            if upcoming is not None and not upcoming.done():
-                upcoming.cancel()
-                with contextlib.suppress(asyncio.CancelledError, Exception):
-                    await upcoming
 
-
-def _visitor(visit: Visit, enforcement: Enforcement) -> Visitor:
+def visitor_of(visit: Visit, enforcement: Enforcement) -> Visitor:
+    """Tell who calls, and which of the card's schemes that meets."""
     shown = ShownProofs.of(enforcement.agent.card, peer=visit.peer, token=visit.token)
     return Visitor(who=visit.who, shown=shown, trace=visit.trace)
 

@@ -172,19 +172,17 @@ def _members(route: AgentRoute, settings: GatewaySettings, upstream: UpstreamCar
 def _interfaces(route: AgentRoute, settings: GatewaySettings, card: AgentCard) -> list[dict[str, Any]]:
     url = settings.url_of(route)
     addresses = {Binding.JSON_RPC: f"{url}/rpc", Binding.HTTP_JSON: f"{url}/v1"}
-    if settings.grpc_address:
-        addresses[Binding.GRPC] = settings.grpc_address
     tenants = dict.fromkeys(each.tenant for each in card.interfaces) or {"": None}
-    return [
-        {
-            "url": address,
-            "protocolBinding": binding.value,
-            "protocolVersion": PROTOCOL_VERSION,
-            **({"tenant": tenant} if tenant else {}),
-        }
-        for binding, address in addresses.items()
-        for tenant in tenants
-    ]
+    found = [_interface(binding, address, tenant) for binding, address in addresses.items() for tenant in tenants]
+    if settings.grpc_address:  # it has no path: among several agents, the tenant names ours
+        names = tenants if len(settings.agents) == 1 else {route.name: None}
+        found += [_interface(Binding.GRPC, settings.grpc_address, name) for name in names]
+    return found
+
+
+def _interface(binding: Binding, address: str, tenant: str) -> dict[str, Any]:
+    members = {"url": address, "protocolBinding": binding.value, "protocolVersion": PROTOCOL_VERSION}
+    return {**members, "tenant": tenant} if tenant else members
 
 
 def _ask_for_identity(members: dict[str, Any], route: AgentRoute, settings: GatewaySettings) -> None:

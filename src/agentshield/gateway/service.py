@@ -11,11 +11,13 @@ import httpx2
 from agentshield.a2a.enforcement import Enforcement
 from agentshield.a2a.guarded_agent import GuardedAgent
 from agentshield.a2a.owners import OwnerStore
+from agentshield.a2a.push_egress import PushEgress
 from agentshield.errors import AgentShieldError
 from agentshield.gateway.connection import AgentConnection
 from agentshield.gateway.forwarding import Forwarding
 from agentshield.gateway.front import CARD_PATH, AgentFront
-from agentshield.gateway.published_card import PublishedCard, fetch_card
+from agentshield.gateway.guarded_route import GuardedRoute
+from agentshield.gateway.published_card import PublishedCard, UpstreamCard, fetch_card
 from agentshield.gateway.settings import AgentRoute, GatewaySettings
 from agentshield.sdk.access_tokens import TokenVerifier
 from agentshield.sdk.asgi import ShieldMiddleware
@@ -36,11 +38,15 @@ class Gateway:
         AgentShieldError: an agent's card does not hold.
     """
 
-    def __init__(self, settings: GatewaySettings, shield: Shield, owners: OwnerStore) -> None:
+    def __init__(
+        self, settings: GatewaySettings, shield: Shield, owners: OwnerStore, *, egress: PushEgress | None = None
+    ) -> None:
         self._settings = settings
         self._shield = shield
         self._owners = owners
+        self._egress = egress
         self._doors: dict[str, App] = {}
+        self.routes: dict[str, GuardedRoute] = {}
         self._stack = contextlib.AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -72,10 +78,11 @@ class Gateway:
         published.document()  # one that cannot be signed is told at the start, not to the first caller
         audiences = frozenset({self._settings.url_of(route), *([route.audience] if route.audience else [])})
         enforcement = Enforcement(
-            GuardedAgent.of(route.spiffe_id, published.card, audiences=audiences),
+            _guarded(route, published, upstream, audiences),
             self._shield,
             self._owners,
             limits=route.limits,
+            egress=self._egress,
         )
         connection = AgentConnection(client, upstream.card)
         forwarding = Forwarding(connection, enforcement, self._shield)
@@ -87,6 +94,7 @@ class Gateway:
         tokens = None
         if resource is not None:
             tokens = TokenVerifier(audience=resource.audience, issuer=resource.issuer, base_url=resource.base_url)
+        self.routes[route.name] = GuardedRoute(enforcement=enforcement, forwarding=forwarding, tokens=tokens)
         return ShieldMiddleware(
             AgentFront(route.prefix, published, enforcement, forwarding),
             self._shield,
@@ -118,7 +126,15 @@ class Gateway:
                 continue
             if published.replace(upstream):
                 _log.info("card of %s has changed", route.name)
-                enforcement.agent = GuardedAgent.of(route.spiffe_id, published.card, audiences=audiences)
+                enforcement.agent = _guarded(route, published, upstream, audiences)
+
+
+def _guarded(
+    route: AgentRoute, published: PublishedCard, upstream: UpstreamCard, audiences: frozenset[str]
+) -> GuardedAgent:
+    """What is enforced is what the published card asks for; tenants are the agent's own."""
+    tenants = frozenset(each.tenant for each in upstream.card.interfaces)
+    return GuardedAgent.of(route.spiffe_id, published.card, audiences=audiences, tenants=tenants)
 
 
 def _agent_name(path: str) -> str | None:

@@ -10,6 +10,7 @@ from gateway_world import events_of, message
 from google.protobuf.json_format import ParseDict
 from starlette.applications import Starlette
 
+from agentshield.a2a.push_egress import PushEgress, PushPolicy
 from agentshield.a2a.sdk_context import ShieldContextBuilder, shielded_call
 from agentshield.a2a.sdk_handler import CARD_PATH, shielded
 from agentshield.sdk.asgi import ShieldMiddleware
@@ -28,6 +29,10 @@ class Listening(Agent):
         await super().execute(context, event_queue)
 
 
+async def outside(host, port):
+    return (host if host[0].isdigit() else "93.184.216.34",)
+
+
 @pytest.fixture
 def executor():
     return Listening()
@@ -44,7 +49,7 @@ async def url(pair, executor):
         extended_agent_card=card,
         push_config_store=InMemoryPushNotificationConfigStore(),
     )
-    handler = shielded(plain, card)
+    handler = shielded(plain, card, egress=PushEgress(PushPolicy(), resolve=outside))
     builder = ShieldContextBuilder()
     routes = [
         *create_agent_card_routes(card),
@@ -120,6 +125,9 @@ async def test_credentials_of_a_webhook_are_not_read_back(pair, url):
         made = await rpc(client, url, "CreateTaskPushNotificationConfig", config)
         assert made.json()["result"]["url"] == "https://hooks.example.test/"
         assert b"t0p-secret" not in made.content
+        inside = {**config, "url": "https://127.0.0.1/"}
+        refused = await rpc(client, url, "CreateTaskPushNotificationConfig", inside)
+        assert refused.json()["error"]["code"] == -32602
         got = await rpc(client, url, "GetTaskPushNotificationConfig", {"taskId": task["id"], "id": "c"})
         assert b"t0p-secret" not in got.content
 

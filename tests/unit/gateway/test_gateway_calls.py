@@ -231,6 +231,25 @@ async def test_credentials_of_a_webhook_are_not_read_back(world):
         assert b"t0p-secret" not in answer.content
 
 
+@pytest.mark.parametrize(
+    "url",
+    ["http://hooks.example.test/", "https://127.0.0.1/", "https://169.254.169.254/", "https://inside.example.test/"],
+)
+async def test_events_are_not_sent_inside(world, url):
+    """Neither by an operation of its own nor along with a message; and all refusals are the same bytes."""
+    async with world.client("planner") as client:
+        task = await begun(client)
+        before = len(world.seen)
+        alone = await rpc(client, "CreateTaskPushNotificationConfig", {"taskId": task["id"], "url": url})
+        along = message("echo x", message_id="m-2")
+        along["configuration"] = {"taskPushNotificationConfig": {"url": url}}
+        sent = await rpc(client, "SendMessage", along)
+        assert alone.json() == sent.json()
+        assert alone.json()["error"]["code"] == -32602
+        assert len(world.seen) == before
+        assert [each["decision"] for each in world.decisions[-2:]] == ["deny", "deny"]
+
+
 async def test_a_locked_caller_is_cut_off_its_stream(world):
     """Also where nothing happens on it: whoever is locked gets no more, soon, and not an end as if it were whole."""
     body = {"jsonrpc": "2.0", "id": 9, "method": "SendStreamingMessage", "params": message("slow")}
@@ -297,7 +316,11 @@ async def test_the_card_is_the_gateways_own(world):
     )
     assert verified.coverage is Coverage.COMPLETE
     assert verified.spiffe_id == world.domain.agent_id("gateway")
-    assert {each.url for each in verified.card.interfaces} == {f"{world.base}/rpc", f"{world.base}/v1"}
+    assert {each.url for each in verified.card.interfaces} == {
+        f"{world.base}/rpc",
+        f"{world.base}/v1",
+        world.grpc_address,
+    }
     assert verified.card.requirements
     assert not any(each.is_open for each in verified.card.requirements)
 

@@ -32,6 +32,7 @@ def command() -> None:
     help="The name under which access tokens are meant for an agent; without it callers come by mTLS.",
 )
 @click.option("--base-url", default="", metavar="URL", help="How callers reach it, if not by --listen.")
+@click.option("--grpc-listen", default="", metavar="HOST:PORT", help="Serve the gRPC binding too, there.")
 @click.option("--issuer", default="", metavar="URL", help="The authorization server whose tokens are taken.")
 def run(
     name: str | None,
@@ -39,6 +40,7 @@ def run(
     agents: tuple[str, ...],
     audiences: tuple[str, ...],
     base_url: str,
+    grpc_listen: str,
     issuer: str,
 ) -> None:
     """Run the gateway, for example: gateway run --agent analyst=http://127.0.0.1:9999
@@ -55,6 +57,7 @@ def run(
             agents=agents,
             audiences=audiences,
             base_url=base_url,
+            grpc_listen=grpc_listen,
             issuer=issuer,
             database_url=os.environ.get("AGENTSHIELD_GATEWAY_DATABASE"),
         ),

@@ -21,10 +21,11 @@ class StatusDetailsCodec(StatusDetailsCodecBase):
     """Writes details under the names that the other side knows them by; skips those we do not know when reading."""
 
     def encode(self, status: Status, message: str | None, details: Any) -> bytes:
-        """Return the trailer for `details`, a sequence of messages that have a name here."""
+        """Return the trailer for `details`, messages under the name that they have here, or else under their own."""
         written = RpcStatus(code=status.value, message=message or "")
         for detail in details or ():
-            written.details.add(type_url=_PREFIX + _NAMES[type(detail)], value=detail.SerializeToString())
+            name = _NAMES.get(type(detail)) or detail.DESCRIPTOR.full_name
+            written.details.add(type_url=_PREFIX + name, value=detail.SerializeToString())
         return written.SerializeToString()
 
     def decode(self, status: Status, message: str | None, data: bytes) -> Sequence[Message]:  # noqa: ARG002
