@@ -151,6 +151,16 @@ async def test_a_public_name_that_leads_inside_is_refused(inside, addresses):
     assert knocks == []
 
 
+async def test_an_address_is_checked_whatever_a_resolver_says_of_it(inside):
+    """An address needs no resolver, so none may excuse it."""
+    port, knocks = inside
+    egress = PushEgress(PushPolicy(ports=frozenset({port})), resolve=leading_to(("8.8.8.8",))[0])
+    for host in ("127.0.0.1", "169.254.169.254", "[::1]"):
+        with pytest.raises(ForbiddenAddressError):
+            await egress.check(f"https://{host}:{port}/")
+    assert knocks == []
+
+
 async def test_a_name_that_leads_elsewhere_by_the_time_of_delivery_is_refused(inside):
     """Rebinding between registration and delivery: good then, loopback now."""
     port, knocks = inside

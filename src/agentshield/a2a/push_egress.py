@@ -79,7 +79,13 @@ class PushPolicy:
             raise ForbiddenAddressError(f"will not send webhooks to {wanted.host}: it is denied")
         if self.allowed_hosts and not any(_is_meant(host, wanted.host) for host in self.allowed_hosts):
             raise ForbiddenAddressError(f"will not send webhooks to {wanted.host}: it is not among those allowed")
+        if wanted.is_literal:  # whatever a resolver would make of it
+            self.check_address(wanted.host)
         return wanted
+
+    def check_address(self, address: str) -> None:
+        """Check an address that is to be connected to. Raises: ForbiddenAddressError."""
+        check_address(address, networks=self.networks)
 
 
 class PushEgress:
@@ -128,11 +134,8 @@ class PushEgress:
             raise PushUndeliverableError(f"{wanted.host} did not answer in {DELIVERY_SECONDS:.0f} s") from None
 
     async def _addresses(self, wanted: HttpsUrl) -> tuple[str, ...]:
-        def check(address: str) -> None:
-            check_address(address, networks=self._policy.networks)
-
         try:
-            return await checked_addresses(wanted, resolve=self._resolve, check=check)
+            return await checked_addresses(wanted, resolve=self._resolve, check=self._policy.check_address)
         except OSError as error:
             raise PushUndeliverableError(f"cannot resolve {wanted.host}: {error.strerror}") from None
 

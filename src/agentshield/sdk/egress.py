@@ -71,6 +71,11 @@ class HttpsUrl:
         """Host and port as HTTP writes them (RFC 9110, 7.2)."""
         return shown_host(self.host) + ("" if self.port == _HTTPS_PORT else f":{self.port}")
 
+    @property
+    def is_literal(self) -> bool:
+        """Whether the host is an address, and no name."""
+        return not _DNS_NAME.fullmatch(self.host)
+
     def __str__(self) -> str:
         return f"https://{self.authority}{self.target}"[:200]
 
