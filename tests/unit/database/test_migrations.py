@@ -8,6 +8,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection, MetaData
 
+from agentshield.a2a import sql_memory as a2a_memory
 from agentshield.a2a import sql_owners as a2a_owners
 from agentshield.authority import sql_schema as authority
 from agentshield.database.engine import Database, open_database
@@ -19,8 +20,8 @@ from agentshield.policy import sql_approvals as approvals
 
 @pytest.mark.parametrize(
     "metadata",
-    [authority.metadata, oauth.metadata, approvals.metadata, a2a_owners.metadata],
-    ids=["authority", "oauth", "approvals", "a2a_owners"],
+    [authority.metadata, oauth.metadata, approvals.metadata, a2a_owners.metadata, a2a_memory.metadata],
+    ids=["authority", "oauth", "approvals", "a2a_owners", "a2a_memory"],
 )
 async def test_migrations_make_the_tables_the_code_declares(database: Database, metadata: MetaData):
     """A column that only the code, or only the migration, knows breaks the first upgrade in production."""
