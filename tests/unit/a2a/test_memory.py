@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agentshield.a2a import sql_memory
 from agentshield.a2a.memory import (
     InvalidTimelineQueryError,
     MemoryInteractionMemory,
@@ -22,7 +23,7 @@ from agentshield.a2a.memory_entries import (
     EventReader,
     UnreadableEventError,
 )
-from agentshield.a2a.sql_memory import SqlInteractionMemory
+from agentshield.a2a.sql_memory import SqlInteractionMemory, TracesRemainError
 from agentshield.database.engine import open_database
 from agentshield.database.migrate import migrate
 
@@ -312,3 +313,22 @@ def test_an_event_that_is_none_is_refused(event):
     """Half an event is a hole in the timeline that nobody sees."""
     with pytest.raises(UnreadableEventError):
         read(event)
+
+
+async def test_an_erasure_that_readers_stand_in_the_way_of_says_so(tmp_path, monkeypatch):
+    """Told that it is gone, an owner goes; what is in the journal still would be found by the next."""
+    monkeypatch.setattr(sql_memory, "_TRIES", 2)
+    monkeypatch.setattr(sql_memory, "_PAUSE", 0.0)
+    database = open_database(f"sqlite:///{tmp_path}/m.db", lock_timeout=timedelta(milliseconds=50))
+    try:
+        migrate(database)
+        memory = SqlInteractionMemory(database)
+        await memory.record(said(1, text="SECRET"))
+        with database.backend.reading.connect() as reader, reader.begin():
+            reader.exec_driver_sql("SELECT count(*) FROM a2a_memory").scalar()
+            with pytest.raises(TracesRemainError):
+                await memory.erase(MINE)
+        await memory.erase(MINE)
+        assert b"SECRET" not in files(tmp_path)
+    finally:
+        database.close()

@@ -8,6 +8,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection, MetaData
 
+from agentshield.a2a import sql_idempotency as a2a_idempotency
 from agentshield.a2a import sql_memory as a2a_memory
 from agentshield.a2a import sql_owners as a2a_owners
 from agentshield.authority import sql_schema as authority
@@ -20,8 +21,15 @@ from agentshield.policy import sql_approvals as approvals
 
 @pytest.mark.parametrize(
     "metadata",
-    [authority.metadata, oauth.metadata, approvals.metadata, a2a_owners.metadata, a2a_memory.metadata],
-    ids=["authority", "oauth", "approvals", "a2a_owners", "a2a_memory"],
+    [
+        authority.metadata,
+        oauth.metadata,
+        approvals.metadata,
+        a2a_owners.metadata,
+        a2a_memory.metadata,
+        a2a_idempotency.metadata,
+    ],
+    ids=["authority", "oauth", "approvals", "a2a_owners", "a2a_memory", "a2a_idempotency"],
 )
 async def test_migrations_make_the_tables_the_code_declares(database: Database, metadata: MetaData):
     """A column that only the code, or only the migration, knows breaks the first upgrade in production."""
