@@ -10,6 +10,7 @@ name is taken, and an agent that keeps its memory by context keeps two memories.
 import hashlib
 import json
 import uuid
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -127,6 +128,7 @@ class MemoryOwnerStore:
         self._contexts: dict[tuple[str, str, str], OwnedContext] = {}
         self._by_agent_name: dict[tuple[str, str], OwnedContext] = {}
         self._begun: dict[tuple[str, str], datetime] = {}  # contexts, by agent and the agent's name for it
+        self._open: Counter[tuple[str, str]] = Counter()  # tasks, by agent and owner
 
     async def find_task(self, agent: str, task_id: str) -> OwnedTask | None:
         """See OwnerStore."""
@@ -139,6 +141,7 @@ class MemoryOwnerStore:
         if known is not None and known.owner_key != task.owner_key:
             raise ForeignTaskError("the task is another caller's")
         self._tasks[key] = task if known is None else replace(known, is_open=task.is_open)
+        self._open[task.agent, task.owner_key] += task.is_open - (known is not None and known.is_open)
 
     async def open_context(self, agent: str, owner_key: str, name: str, *, at: datetime) -> OwnedContext:
         """See OwnerStore."""
@@ -162,7 +165,7 @@ class MemoryOwnerStore:
 
     async def count_open(self, agent: str, owner_key: str) -> int:
         """See OwnerStore."""
-        return sum(task.is_open for task in self._tasks.values() if (task.agent, task.owner_key) == (agent, owner_key))
+        return self._open[agent, owner_key]
 
     async def forget(self, *, before: datetime) -> int:
         """See OwnerStore."""

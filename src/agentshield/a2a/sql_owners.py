@@ -1,5 +1,6 @@
 """Owners of tasks and contexts in SQL. Who is first with a name has it: that is a constraint of the table."""
 
+import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from datetime import datetime
@@ -15,6 +16,8 @@ from agentshield.database.engine import Database
 from agentshield.database.types import Instant
 
 T = TypeVar("T")
+
+COUNT_SECONDS = 1.0  # how old a count of open tasks may be
 
 metadata = MetaData()
 
@@ -54,6 +57,7 @@ class SqlOwnerStore:
         self._remembered = remembered
         self._tasks: dict[tuple[str, str], OwnedTask] = {}
         self._contexts: dict[tuple[str, str, str], OwnedContext] = {}
+        self._counts: dict[tuple[str, str], tuple[int, float]] = {}  # of open tasks, and when they were counted
 
     async def find_task(self, agent: str, task_id: str) -> OwnedTask | None:
         """See OwnerStore."""
@@ -70,6 +74,10 @@ class SqlOwnerStore:
         if known is not None and (known.owner_key, known.is_open) == (task.owner_key, task.is_open):
             return
         self._remember(await self._written(lambda c: _keep_task(c, task)))
+        key = (task.agent, task.owner_key)
+        if known is None and task.is_open and key in self._counts:  # ours count at once, other replicas' in a moment
+            count, counted_at = self._counts[key]
+            self._counts[key] = (count + 1, counted_at)
 
     async def open_context(self, agent: str, owner_key: str, name: str, *, at: datetime) -> OwnedContext:
         """See OwnerStore."""
@@ -92,10 +100,17 @@ class SqlOwnerStore:
 
     async def count_open(self, agent: str, owner_key: str) -> int:
         """See OwnerStore."""
-        mine = sa.select(sa.func.count()).where(
-            TASKS.c.agent == agent, TASKS.c.owner_key == owner_key, TASKS.c.is_open.is_(True)
-        )
-        return await self._database.read(lambda c: int(c.execute(mine).scalar_one()))
+        key, now = (agent, owner_key), time.monotonic()
+        counted = self._counts.get(key)
+        if counted is None or now - counted[1] > COUNT_SECONDS:
+            mine = sa.select(sa.func.count()).where(
+                TASKS.c.agent == agent, TASKS.c.owner_key == owner_key, TASKS.c.is_open.is_(True)
+            )
+            count = await self._database.read(lambda c: int(c.execute(mine).scalar_one()))
+            if len(self._counts) >= self._remembered:
+                self._counts.clear()
+            self._counts[key] = counted = (count, now)
+        return counted[0]
 
     async def forget(self, *, before: datetime) -> int:
         """See OwnerStore."""

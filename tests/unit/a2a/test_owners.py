@@ -80,6 +80,8 @@ async def test_ended_tasks_are_not_open(stores):
     await first.keep_task(task("t-2", is_open=False))
     await first.keep_task(task("t-3", owner=B))
     assert (await first.count_open(AGENT, A), await second.count_open(AGENT, B)) == (1, 1)
+    await first.keep_task(task("t-4"))
+    assert await first.count_open(AGENT, A) == 2
 
 
 async def test_one_name_for_two_owners_is_two_contexts(stores):
