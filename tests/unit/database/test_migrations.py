@@ -11,6 +11,7 @@ from sqlalchemy import Connection, MetaData
 from agentshield.a2a import sql_idempotency as a2a_idempotency
 from agentshield.a2a import sql_memory as a2a_memory
 from agentshield.a2a import sql_owners as a2a_owners
+from agentshield.a2a import sql_push_configs as a2a_push_configs
 from agentshield.authority import sql_schema as authority
 from agentshield.database.engine import Database, open_database
 from agentshield.database.errors import UnknownSchemaError
@@ -28,8 +29,9 @@ from agentshield.policy import sql_approvals as approvals
         a2a_owners.metadata,
         a2a_memory.metadata,
         a2a_idempotency.metadata,
+        a2a_push_configs.metadata,
     ],
-    ids=["authority", "oauth", "approvals", "a2a_owners", "a2a_memory", "a2a_idempotency"],
+    ids=["authority", "oauth", "approvals", "a2a_owners", "a2a_memory", "a2a_idempotency", "a2a_push_configs"],
 )
 async def test_migrations_make_the_tables_the_code_declares(database: Database, metadata: MetaData):
     """A column that only the code, or only the migration, knows breaks the first upgrade in production."""
