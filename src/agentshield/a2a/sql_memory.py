@@ -55,7 +55,8 @@ class SqlInteractionMemory:
 
     async def record(self, entries: Iterable[MemoryEntry]) -> int:
         """See InteractionMemory."""
-        rows = [_row(entry) for entry in entries]
+        # In one order everywhere: replicas that record the same event would else wait for each other.
+        rows = sorted((_row(entry) for entry in entries), key=lambda row: row["digest"])
 
         def job(connection: Connection) -> int:
             return sum(connection.execute(_insert(connection, row)).first() is not None for row in rows)
