@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from agentshield.a2a.sql_idempotency import SqlAttemptStore
+from agentshield.a2a.sql_memory import SqlInteractionMemory
 from agentshield.a2a.sql_owners import SqlOwnerStore
 from agentshield.app.identity import shield_as
 from agentshield.app.invocation import Invocation
@@ -62,7 +64,13 @@ async def _run(invocation: Invocation, request: GatewayRunRequest) -> None:
             grpc_address=request.grpc_listen,
         )
         async with (
-            Gateway(settings, shield, SqlOwnerStore(database)) as gateway,
+            Gateway(
+                settings,
+                shield,
+                SqlOwnerStore(database),
+                attempts=SqlAttemptStore(database),
+                memory=SqlInteractionMemory(database),
+            ) as gateway,
             _grpc(gateway, shield, request.grpc_listen),
             server.serving(gateway),
         ):

@@ -17,12 +17,20 @@ from agentshield.gateway.body import read_body
 from agentshield.gateway.following import followed
 from agentshield.gateway.forwarding import Forwarding
 from agentshield.gateway.published_card import PublishedCard
+from agentshield.gateway.remembering import Remembering
+from agentshield.gateway.timeline import TIMELINE_PATH, answer_timeline
 from agentshield.gateway.wire import JsonRpcWire, RestWire, Wire
 from agentshield.sdk.a2a import jsonrpc, rest
 from agentshield.sdk.a2a.call import A2ACall
 from agentshield.sdk.a2a.errors import ContentTypeNotSupportedError, UnknownOperationError
 from agentshield.sdk.a2a.event_stream import CONTENT_TYPE as EVENT_STREAM
-from agentshield.sdk.a2a.operations import EXTENSIONS_HEADER, VERSION_HEADER
+from agentshield.sdk.a2a.operations import (
+    EXTENSIONS_HEADER,
+    PROTOCOL_VERSION,
+    VERSION_HEADER,
+    Binding,
+    Operation,
+)
 from agentshield.sdk.asgi import VISIT
 from agentshield.sdk.asgi_lifespan import Receive, Scope, Send
 from agentshield.sdk.visit import Visit
@@ -38,8 +46,16 @@ _log = logging.getLogger("agentshield.gateway")
 class AgentFront:
     """The ASGI application of one agent, below `prefix`."""
 
-    def __init__(self, prefix: str, card: PublishedCard, enforcement: Enforcement, forwarding: Forwarding) -> None:
+    def __init__(
+        self,
+        prefix: str,
+        card: PublishedCard,
+        enforcement: Enforcement,
+        forwarding: Forwarding,
+        remembering: Remembering,
+    ) -> None:
         self._prefix = prefix
+        self._remembering = remembering
         self._card = card
         self._enforcement = enforcement
         self._forwarding = forwarding
@@ -53,6 +69,9 @@ class AgentFront:
         visit: Visit = scope[VISIT]
         wire: Wire = JsonRpcWire() if path.rstrip("/") == RPC_PATH else RestWire()
         try:
+            if path == TIMELINE_PATH:
+                await self._timeline(scope, visit, send)
+                return
             call = await self._read(scope, receive, wire, path)
             admission = await self._enforcement.admit(call, visitor_of(visit, self._enforcement))
         except AgentShieldError as refusal:
@@ -83,6 +102,15 @@ class AgentFront:
         return rest.read_call(
             scope["method"], below, _without_version(query), body, version=version, extensions=extensions
         )
+
+    async def _timeline(self, scope: Scope, visit: Visit, send: Send) -> None:
+        """Whoever may list its tasks may read, and erase, what is remembered of them."""
+        query = scope.get("query_string", b"").decode("ascii", "replace")
+        listing = A2ACall(operation=Operation.LIST, binding=Binding.HTTP_JSON, members={}, version=PROTOCOL_VERSION)
+        admission = await self._enforcement.admit(listing, visitor_of(visit, self._enforcement))
+        answer = await answer_timeline(self._remembering, admission.owner.key, scope["method"], query)
+        visit.caller = admission.caller
+        await RestWire().send_result(send, answer, None)
 
     async def _answer(self, admission: Admission, wire: Wire, send: Send) -> None:
         try:

@@ -10,6 +10,8 @@ import httpx2
 
 from agentshield.a2a.enforcement import Enforcement
 from agentshield.a2a.guarded_agent import GuardedAgent
+from agentshield.a2a.idempotency import AttemptStore, Idempotency, MemoryAttemptStore
+from agentshield.a2a.memory import InteractionMemory, MemoryInteractionMemory
 from agentshield.a2a.owners import OwnerStore
 from agentshield.a2a.push_egress import PushEgress
 from agentshield.errors import AgentShieldError
@@ -18,6 +20,7 @@ from agentshield.gateway.forwarding import Forwarding
 from agentshield.gateway.front import CARD_PATH, AgentFront
 from agentshield.gateway.guarded_route import GuardedRoute
 from agentshield.gateway.published_card import PublishedCard, UpstreamCard, fetch_card
+from agentshield.gateway.remembering import Remembering
 from agentshield.gateway.settings import AgentRoute, GatewaySettings
 from agentshield.sdk.access_tokens import TokenVerifier
 from agentshield.sdk.asgi import ShieldMiddleware
@@ -33,24 +36,36 @@ _log = logging.getLogger("agentshield.gateway")
 class Gateway:
     """Guards the agents of `settings` as `shield`. Entering fetches every agent's card; it is an ASGI application then.
 
+    `owners`, `attempts` and `memory` are what replicas share. The last two are in memory unless they are given.
+
     Raises, on entering:
         AgentUnreachableError: an agent does not answer.
         AgentShieldError: an agent's card does not hold.
     """
 
     def __init__(
-        self, settings: GatewaySettings, shield: Shield, owners: OwnerStore, *, egress: PushEgress | None = None
+        self,
+        settings: GatewaySettings,
+        shield: Shield,
+        owners: OwnerStore,
+        *,
+        attempts: AttemptStore | None = None,
+        memory: InteractionMemory | None = None,
+        egress: PushEgress | None = None,
     ) -> None:
         self._settings = settings
         self._shield = shield
         self._owners = owners
         self._egress = egress
+        self._idempotency = Idempotency(attempts or MemoryAttemptStore(), clock=shield.clock)
+        self._remembering = Remembering(memory or MemoryInteractionMemory(), clock=shield.clock)
         self._doors: dict[str, App] = {}
         self.routes: dict[str, GuardedRoute] = {}
         self._stack = contextlib.AsyncExitStack()
 
     async def __aenter__(self) -> Self:
         async with contextlib.AsyncExitStack() as stack:
+            await stack.enter_async_context(self._remembering)
             for route in self._settings.agents:
                 self._doors[route.name] = await self._open(route, stack)
             self._stack = stack.pop_all()
@@ -85,7 +100,9 @@ class Gateway:
             egress=self._egress,
         )
         connection = AgentConnection(client, upstream.card)
-        forwarding = Forwarding(connection, enforcement, self._shield)
+        forwarding = Forwarding(
+            connection, enforcement, self._shield, idempotency=self._idempotency, remembering=self._remembering
+        )
         keeper = asyncio.create_task(
             self._keep_current(route, client, published, enforcement, audiences), name=f"card-of-{route.name}"
         )
@@ -96,7 +113,7 @@ class Gateway:
             tokens = TokenVerifier(audience=resource.audience, issuer=resource.issuer, base_url=resource.base_url)
         self.routes[route.name] = GuardedRoute(enforcement=enforcement, forwarding=forwarding, tokens=tokens)
         return ShieldMiddleware(
-            AgentFront(route.prefix, published, enforcement, forwarding),
+            AgentFront(route.prefix, published, enforcement, forwarding, self._remembering),
             self._shield,
             public=[route.prefix + CARD_PATH],
             tokens=tokens,

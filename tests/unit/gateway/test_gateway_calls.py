@@ -268,6 +268,39 @@ async def _rest_of(chunks):
     return [chunk async for chunk in chunks]
 
 
+async def test_the_same_message_again_is_the_same_task(world):
+    """A caller that has lost the answer must not have the work done twice."""
+    async with world.client("planner") as client, world.client("rival") as other:
+        first = await rpc(client, "SendMessage", message("echo hello"))
+        again = await rpc(client, "SendMessage", message("echo hello"), request_id=2)
+        assert again.json()["result"] == first.json()["result"]
+        changed = await rpc(client, "SendMessage", message("echo bye"))
+        assert changed.json()["error"]["data"][0]["reason"] == "MESSAGE_CONFLICT"
+        theirs = await rpc(other, "SendMessage", message("echo hello"))
+        assert theirs.json()["result"]["task"]["id"] != first.json()["result"]["task"]["id"]
+    assert sum(method == "POST" for method, _, _ in world.seen) == 2
+
+
+async def test_a_timeline_is_its_owners(world):
+    """What was said is there for whoever said it, until it is erased."""
+    async with world.client("planner") as mine, world.client("rival") as theirs:
+        await begun(mine, "echo hello", contextId="session")
+        await begun(theirs, "echo other", contextId="session")
+        shown = (await mine.get("/agents/analyst/timeline?contextId=session")).json()["entries"]
+        assert {each["kind"] for each in shown} == {"task", "message", "artifact"}
+        assert {each["contextId"] for each in shown} == {"session"}
+        assert "other" not in json.dumps(shown)
+        assert (await theirs.get("/agents/analyst/timeline?contextId=none")).json()["entries"] == []
+        assert (await mine.get("/agents/analyst/timeline?limit=0")).status_code == 400
+        assert (await mine.get("/agents/analyst/timeline?owner=x")).status_code == 400
+        erased = (await mine.delete("/agents/analyst/timeline")).json()["erased"]
+        assert erased == len(shown)
+        assert (await mine.get("/agents/analyst/timeline")).json()["entries"] == []
+        assert (await theirs.get("/agents/analyst/timeline")).json()["entries"]
+    async with world.anonymous() as nobody:
+        assert (await nobody.get("/agents/analyst/timeline")).status_code == 401
+
+
 @pytest.mark.parametrize("version", ["", "0.3", "1.7", "99.0"])
 async def test_another_version_is_not_spoken(world, version):
     """One that is not named is 0.3; its shapes are others, and would be read wrongly."""
