@@ -143,7 +143,10 @@ def _leave_no_trace(database: Database) -> None:
             time.sleep(_PAUSE)
         raise TracesRemainError("the journal is being read all the time", hint="erase once more when less is going on")
     except Exception as error:  # the driver's own, since no engine is in between
-        raise database.backend.fault(error) or error from error
+        fault = database.backend.fault(error)
+        if fault is None:
+            raise
+        raise fault from error
     finally:
         raw.close()
 

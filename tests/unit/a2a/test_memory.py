@@ -25,6 +25,7 @@ from agentshield.a2a.memory_entries import (
 )
 from agentshield.a2a.sql_memory import SqlInteractionMemory, TracesRemainError
 from agentshield.database.engine import open_database
+from agentshield.database.errors import DatabaseBusyError
 from agentshield.database.migrate import migrate
 
 AT = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
@@ -329,6 +330,24 @@ async def test_an_erasure_that_readers_stand_in_the_way_of_says_so(tmp_path, mon
             with pytest.raises(TracesRemainError):
                 await memory.erase(MINE)
         await memory.erase(MINE)
+        assert b"SECRET" not in files(tmp_path)
+    finally:
+        database.close()
+
+
+async def test_an_erasure_while_another_process_writes_is_busy_and_can_be_asked_again(tmp_path):
+    """It must not be taken for done."""
+    database = open_database(f"sqlite:///{tmp_path}/m.db", lock_timeout=timedelta(milliseconds=50))
+    try:
+        migrate(database)
+        memory = SqlInteractionMemory(database)
+        await memory.record(said(1, text="SECRET"))
+        with database.backend.writing.connect() as writer, writer.begin():
+            with pytest.raises(DatabaseBusyError):
+                await memory.erase(MINE)
+            with pytest.raises(DatabaseBusyError):
+                await asyncio.to_thread(sql_memory._leave_no_trace, database)
+        assert await memory.erase(MINE) == 1
         assert b"SECRET" not in files(tmp_path)
     finally:
         database.close()
