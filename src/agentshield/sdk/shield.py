@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from agentshield.identity.jwt_svid import JwtSvid
     from agentshield.identity.wit_svid import WitSvid
     from agentshield.policy.engine import Decision
+    from agentshield.sdk.a2a_client.client import A2AClient
+    from agentshield.sdk.a2a_client.serials import SeenSerials
     from agentshield.sdk.caller import Caller
     from agentshield.sdk.decisions import Decisions
     from agentshield.sdk.enforcement import LocalPolicy
@@ -77,6 +79,7 @@ class Shield:
         self._wit: WitSource | None = None
         self._decisions: Decisions | None = None
         self._token_clients: TokenClients | None = None
+        self._seen_cards: SeenSerials | None = None
 
     @classmethod
     def from_env(cls, environment: Mapping[str, str] = os.environ, **options: Any) -> Self:
@@ -327,6 +330,27 @@ class Shield:
         clients, self._token_clients = self._token_clients, None
         if clients is not None:
             await clients.aclose()
+
+    def a2a(self, card_url: str, **options: Any) -> "A2AClient":
+        """Make a client of the A2A agent whose card is at `card_url`, or at the well-known place of that origin.
+
+        Entering it fetches the card and verifies it: by the bundles we hold, or by enrolled `keys`. Calls then go to
+        the agent of the card and to nobody else, with all that its card asks for. `options` are those of
+        `sdk.a2a_client.link.LinkSettings`.
+
+        Raises:
+            InvalidInputError: no https URL.
+            ValueError, TypeError: options that contradict each other, or that there are not.
+        """
+        from agentshield.sdk.a2a_client.card_source import card_url as checked
+        from agentshield.sdk.a2a_client.client import A2AClient
+        from agentshield.sdk.a2a_client.link import AgentLink, LinkSettings
+        from agentshield.sdk.a2a_client.serials import SeenSerials
+
+        if self._seen_cards is None:
+            self._seen_cards = SeenSerials()
+        settings = LinkSettings(has_jwt_svid=self._api is not None, **options)
+        return A2AClient(AgentLink(self, checked(card_url), settings, seen=self._seen_cards))
 
     def client_tls(self, *, expect: Expected, alpn: Sequence[str] = ()) -> SpiffeContext:
         """Make a rotating TLS context to dial `expect`, for libraries that take an `ssl.SSLContext`."""
