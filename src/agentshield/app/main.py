@@ -43,6 +43,7 @@ OPERATE = {
     "join-token": LazyCommand("join_token", "one-time admission of node agents"),
     "node": LazyCommand("node", "node agents: list, show, evict, ban, run"),
     "gateway": LazyCommand("gateway", "the enforcement point in front of A2A agents: run"),
+    "task": LazyCommand("task", "tasks at A2A agents: send, show, watch, list, cancel"),
     "bundle": LazyCommand("bundle", "trust bundles: show, list, set, delete, watch"),
     "svid": LazyCommand("svid", "X509- and JWT-SVIDs: fetch, watch, inspect, verify"),
     "whoami": LazyCommand("whoami", "the identity that this process gets"),
