@@ -49,6 +49,17 @@ async def test_the_second_sample_makes_a_client(world):
     assert names["weather"](world.me, EnrolledKeys(), "k") is not None
 
 
+async def test_the_third_sample_runs_as_written(world):
+    """The SDK's client, with our plan."""
+    from a2a.types import a2a_pb2
+
+    names = {}
+    exec(compile(PYTHON["stock.py"], "stock.py", "exec"), names)
+    message = a2a_pb2.Message(message_id="m-1", role=a2a_pb2.ROLE_USER, parts=[a2a_pb2.Part(text="echo hello")])
+    events = await names["ask"](world.me, world.url, a2a_pb2.SendMessageRequest(message=message))
+    assert "hello" in str(events)
+
+
 def test_the_command_is_one(capsys):
     """The flags that the page shows are there."""
     from agentshield.app.main import main

@@ -110,6 +110,24 @@ class AgentLink:
         interface = choose_interface(verified.card)
         return plan_call(verified, self._settings.wallet, interface=interface, skill=skill)
 
+    async def auth_for(self, skill: str | None) -> PlanAuth:
+        """Return what puts our proofs for `skill` on requests. Raises: as `plan_call`."""
+        return self._auth(await self.plan(skill))
+
+    def expected_of(self, verified: VerifiedCard) -> Expected:
+        """Return who must answer at the card's addresses.
+
+        Raises:
+            CardPeerError: the card does not say, and neither did the program.
+        """
+        expect: Expected | None = verified.spiffe_id or self._settings.expect
+        if expect is None:
+            raise CardPeerError(
+                "card names no SPIFFE ID, so a connection could be anybody's",
+                hint="say expect='spiffe://…' for an agent with an SVID, via=PublicTls() for one of the web",
+            )
+        return expect
+
     async def prepare(self, operation: Operation, members: Mapping[str, Any], skill: str | None) -> PlannedCall:
         """Make a request ready, or raise before anything was sent.
 
@@ -159,12 +177,7 @@ class AgentLink:
     async def _client_for(self, verified: VerifiedCard) -> httpx2.AsyncClient:
         """A connection to the agent of the card and to nobody else."""
         if verified.spiffe_id not in self._clients:
-            expect: Expected | None = verified.spiffe_id or self._settings.expect
-            if expect is None and self._settings.via is None:
-                raise CardPeerError(
-                    "card names no SPIFFE ID, so a connection could be anybody's",
-                    hint="say expect='spiffe://…' for an agent with an SVID, via=PublicTls() for one of the web",
-                )
+            expect = self.expected_of(verified) if self._settings.via is None else None
             self._clients[verified.spiffe_id] = await self._connected(expect)
         return self._clients[verified.spiffe_id]
 
