@@ -33,6 +33,10 @@ class A2AClientWorld:
         self.card = b""
         self.redirect = None
         self.cut_streams = 0
+        self.lose_answers = 0
+        self.breaks = False
+        self.queries = []
+        self.bodies = []
         self._stack = contextlib.AsyncExitStack()
 
     async def __aenter__(self):
@@ -78,12 +82,31 @@ class A2AClientWorld:
             return
         headers = {name.decode(): value.decode() for name, value in scope["headers"]}
         self.seen.append((scope["method"], scope["path"], headers))
+        self.queries.append(scope["query_string"].decode())
+        receive = self._reading(receive)
         if scope["path"] == CARD_PATH:
             await self._serve_card(headers, send)
+        elif self.breaks:
+            await answer(send, 502, {"content-type": "text/html"}, b"<h1>Bad gateway</h1>")
+        elif self.lose_answers:
+            self.lose_answers -= 1
+            await receive()
+            head = [(b"content-type", b"application/json"), (b"content-length", b"100")]
+            await send({"type": "http.response.start", "status": 200, "headers": head})
+            await send({"type": "http.response.body", "body": b"{", "more_body": True})
+            raise ConnectionError("the connection breaks before the answer")
         elif self.redirect is not None:
             await answer(send, 307, {"location": self.redirect})
         else:
             await self._agent_app(scope, receive, self._cutting(send) if self.cut_streams else send)
+
+    def _reading(self, receive):
+        async def read():
+            message = await receive()
+            self.bodies.append(message.get("body", b""))
+            return message
+
+        return read
 
     def _cutting(self, send):
         """End the connection of a stream after its first event."""

@@ -108,6 +108,8 @@ class AgentWire:
         if response.is_redirect:
             raise InvalidAgentAnswerError(f"the agent sends calls on elsewhere ({response.status_code})")
         if self._is_rpc:
+            if response.is_server_error and "json" not in response.headers.get("content-type", ""):
+                raise AgentFailedError(f"the agent, or what is in front of it, has failed ({response.status_code})")
             return _rpc_result(body)
         if not response.is_success:
             raise _rest_fault(body)
