@@ -53,7 +53,7 @@ class GatewayWorld:
             for shield in self.shields.values():
                 await stack.enter_async_context(shield)
             port = _free_port()
-            agent_url = f"http://127.0.0.1:{port}"
+            agent_url = self.agent_url = f"http://127.0.0.1:{port}"
             self.agent_server = await stack.enter_async_context(
                 _plain(
                     agent_app(

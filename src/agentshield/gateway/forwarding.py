@@ -13,6 +13,7 @@ from agentshield.a2a.task_pages import list_owned
 from agentshield.gateway.connection import AgentConnection, Assert
 from agentshield.gateway.remembering import Remembering
 from agentshield.identity.caller_assertion import AssertedCaller, sign_caller_assertion
+from agentshield.sdk.a2a.once import ONCE_EXTENSION
 from agentshield.sdk.a2a.operations import Operation
 from agentshield.sdk.shield import Shield
 
@@ -54,23 +55,29 @@ class Forwarding:
         return self._enforcement.seen_other(admission, result)
 
     async def _send(self, admission: Admission, asserted: Assert) -> Mapping[str, Any]:
-        """Hand a message to the agent, once: whoever sends it again gets the first answer."""
+        """Hand a message to the agent; once, if the caller wants that: sent again it gets the first answer."""
 
-        async def execute() -> FirstAnswer:
+        async def hand_over() -> Mapping[str, Any]:
             result = await self._connection.ask(admission.call, asserted)
             shown = await self._enforcement.seen(admission, result)
             self._remembering.keep(self._reader, admission, shown)
+            return shown
+
+        async def execute() -> FirstAnswer:
+            shown = await hand_over()
             task = admission.task.task_id if admission.task is not None else ""
             return FirstAnswer(task_id=task, body=json.dumps(shown, ensure_ascii=False).encode())
 
+        if ONCE_EXTENSION not in admission.call.extensions:
+            return await hand_over()
         key = MessageKey(
             agent=str(self._enforcement.agent.spiffe_id),
             owner_key=admission.owner.key,
             message_id=admission.call.message_id or "",
         )
         answer, _ = await self._idempotency.once(key, admission.call.digest, execute)
-        found: Mapping[str, Any] = json.loads(answer.body)
-        return found
+        again: Mapping[str, Any] = json.loads(answer.body)
+        return again
 
     async def events(self, admission: Admission) -> AsyncGenerator[Mapping[str, Any]]:
         """Yield what the caller may see of the agent's stream."""

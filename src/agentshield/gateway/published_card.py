@@ -23,6 +23,7 @@ from agentshield.identity.agent_card.errors import CardOutOfPlaceError, InvalidC
 from agentshield.identity.agent_card.jose import CardSigner
 from agentshield.identity.agent_card.signature import EnrolledKeys, sign_card, verify_card
 from agentshield.sdk.a2a.errors import AgentUnreachableError
+from agentshield.sdk.a2a.once import ONCE_EXTENSION, once_extension
 from agentshield.sdk.a2a.operations import PROTOCOL_VERSION, Binding
 from agentshield.sdk.a2a.skill import SKILL_EXTENSION, skill_extension
 from agentshield.sdk.asgi_lifespan import Scope, Send
@@ -152,7 +153,7 @@ def _members(route: AgentRoute, settings: GatewaySettings, upstream: UpstreamCar
     kept = [
         each
         for each in members["capabilities"].get("extensions", [])
-        if each.get("uri") not in (IDENTITY_EXTENSION, GATEWAY_EXTENSION, SKILL_EXTENSION)
+        if each.get("uri") not in (IDENTITY_EXTENSION, GATEWAY_EXTENSION, SKILL_EXTENSION, ONCE_EXTENSION)
     ]
     params = {"agent": str(route.spiffe_id), "cardDigest": upstream.digest}
     if upstream.signed_by:
@@ -162,7 +163,7 @@ def _members(route: AgentRoute, settings: GatewaySettings, upstream: UpstreamCar
         "description": "The agent behind this gateway, and its own card",
         "params": params,
     }
-    members["capabilities"]["extensions"] = [*kept, skill_extension(is_required=False), ours]
+    members["capabilities"]["extensions"] = [*kept, skill_extension(is_required=False), once_extension(), ours]
     if not upstream.card.requirements:
         _ask_for_identity(members, route, settings)
     found: dict[str, Any] = _without_empty(members)

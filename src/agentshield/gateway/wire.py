@@ -64,7 +64,7 @@ class JsonRpcWire:
 
 
 class RestWire:
-    """HTTP+JSON: errors are `google.rpc.Status`, with HTTP's status."""
+    """HTTP+JSON: errors are `google.rpc.Status`, with HTTP's status, as plain JSON (AIP-193)."""
 
     async def send_result(self, send: Send, result: Mapping[str, Any], rpc_id: RpcId) -> None:  # noqa: ARG002
         """See Wire."""
@@ -79,7 +79,7 @@ class RestWire:
     ) -> None:
         """See Wire."""
         fault = fault_of(error)
-        await _send(send, fault.http, A2A_JSON, fault.rest_body(), _headers(error, fault, resource))
+        await _send(send, fault.http, jsonrpc.CONTENT_TYPE, fault.rest_body(), _headers(error, fault, resource))
 
     def event(self, event: Mapping[str, Any], rpc_id: RpcId) -> bytes:  # noqa: ARG002
         """See Wire."""

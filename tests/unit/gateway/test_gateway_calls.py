@@ -9,6 +9,7 @@ from gateway_world import events_of, message, rpc
 
 from agentshield.identity.agent_card.card import AgentCard
 from agentshield.identity.agent_card.signature import Coverage, EnrolledKeys, verify_card
+from agentshield.sdk.a2a.once import ONCE_EXTENSION
 from agentshield.sdk.a2a.skill import SKILL_EXTENSION
 
 
@@ -269,16 +270,19 @@ async def _rest_of(chunks):
 
 
 async def test_the_same_message_again_is_the_same_task(world):
-    """A caller that has lost the answer must not have the work done twice."""
+    """A caller that has lost the answer, and asked for this, must not have the work done twice."""
+    once = {"a2a-extensions": ONCE_EXTENSION}
     async with world.client("planner") as client, world.client("rival") as other:
-        first = await rpc(client, "SendMessage", message("echo hello"))
-        again = await rpc(client, "SendMessage", message("echo hello"), request_id=2)
+        first = await rpc(client, "SendMessage", message("echo hello"), **once)
+        again = await rpc(client, "SendMessage", message("echo hello"), request_id=2, **once)
         assert again.json()["result"] == first.json()["result"]
-        changed = await rpc(client, "SendMessage", message("echo bye"))
+        changed = await rpc(client, "SendMessage", message("echo bye"), **once)
         assert changed.json()["error"]["data"][0]["reason"] == "MESSAGE_CONFLICT"
-        theirs = await rpc(other, "SendMessage", message("echo hello"))
+        theirs = await rpc(other, "SendMessage", message("echo hello"), **once)
         assert theirs.json()["result"]["task"]["id"] != first.json()["result"]["task"]["id"]
-    assert sum(method == "POST" for method, _, _ in world.seen) == 2
+        assert sum(method == "POST" for method, _, _ in world.seen) == 2
+        plain = await rpc(client, "SendMessage", message("echo hello"))
+        assert plain.json()["result"]["task"]["id"] != first.json()["result"]["task"]["id"]
 
 
 async def test_a_timeline_is_its_owners(world):

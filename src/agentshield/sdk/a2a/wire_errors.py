@@ -81,7 +81,7 @@ _TABLE: Final[tuple[tuple[type[AgentShieldError], Fault], ...]] = (
     (errors.VersionNotSupportedError, _fault("VERSION_NOT_SUPPORTED", "Version not supported", -32009, 400, 9)),
     (
         errors.ContentTypeNotSupportedError,
-        _fault("CONTENT_TYPE_NOT_SUPPORTED", "Incompatible content types", -32005, 400, 3),
+        _fault("CONTENT_TYPE_NOT_SUPPORTED", "Incompatible content types", -32005, 415, 3),
     ),
     (
         errors.ExtensionRequiredError,

@@ -15,6 +15,7 @@ from agentshield.identity.agent_card.card import AgentCard
 from agentshield.identity.agent_card.signature import VerifiedCard
 from agentshield.sdk.a2a.answers import listed_tasks
 from agentshield.sdk.a2a.errors import AgentUnreachableError, InvalidAgentAnswerError
+from agentshield.sdk.a2a.once import ONCE_EXTENSION
 from agentshield.sdk.a2a.operations import Operation
 from agentshield.sdk.a2a.skill import SKILL_EXTENSION, skill_metadata
 from agentshield.sdk.a2a_client.errors import AnswerLostError
@@ -90,7 +91,7 @@ class A2AClient:
             answer = await self._link.ask(Operation.SEND, members, skill)
         except (AnswerLostError, AgentUnreachableError) as error:
             # Whoever speaks our extension knows a messageId again; another agent might do the work twice.
-            if isinstance(error, AnswerLostError) and self.card.card.extension(SKILL_EXTENSION) is None:
+            if isinstance(error, AnswerLostError) and self.card.card.extension(ONCE_EXTENSION) is None:
                 raise
             answer = None
         if answer is None:

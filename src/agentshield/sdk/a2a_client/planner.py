@@ -12,6 +12,7 @@ from typing import Any, Final
 from agentshield.identity.agent_card.binding import IDENTITY_EXTENSION
 from agentshield.identity.agent_card.card import AgentCard, Interface, Requirement, Scheme, SchemeKind, origin_of
 from agentshield.identity.agent_card.signature import VerifiedCard
+from agentshield.sdk.a2a.once import ONCE_EXTENSION
 from agentshield.sdk.a2a.operations import PROTOCOL_VERSION, Binding
 from agentshield.sdk.a2a.skill import SKILL_EXTENSION
 from agentshield.sdk.a2a_client.credentials import ApiKey, BasicLogin, BearerToken, Secret, Wallet
@@ -22,7 +23,7 @@ from agentshield.sdk.a2a_client.errors import (
     UnknownSkillError,
 )
 
-KNOWN_EXTENSIONS: Final = frozenset({IDENTITY_EXTENSION, SKILL_EXTENSION})
+KNOWN_EXTENSIONS: Final = frozenset({IDENTITY_EXTENSION, SKILL_EXTENSION, ONCE_EXTENSION})
 MAX_ALTERNATIVES: Final = 64  # of card and skill together; what a card has beyond is not looked at
 
 _SPOKEN: Final = (Binding.JSON_RPC, Binding.HTTP_JSON)
