@@ -19,7 +19,7 @@ from agentshield.identity.agent_card.signature import EnrolledKey, EnrolledKeys,
 from agentshield.identity.errors import InvalidSvidError
 from agentshield.identity.keys import generate_private_key
 from agentshield.sdk.a2a.errors import AgentFailedError
-from agentshield.sdk.a2a.skill import skill_extension
+from agentshield.sdk.a2a.once import once_extension
 from agentshield.sdk.a2a_client.credentials import ApiKey, BasicLogin, PublicTls
 from agentshield.sdk.a2a_client.errors import (
     AnswerLostError,
@@ -129,7 +129,7 @@ async def test_a_lost_answer_can_be_asked_for_again(world):
 
 async def test_an_agent_that_knows_messages_again_is_sent_it_twice(world):
     """One that speaks our extension does the work of one messageId once."""
-    world.publish(extensions=[skill_extension(is_required=True)])
+    world.publish(extensions=[once_extension()])
     async with world.me.a2a(world.url) as agent:
         world.lose_answers = 1
         assert (await (await agent.send("echo hello")).result()).text == "hello"
