@@ -80,9 +80,10 @@ class TaskSession:
                 async with aclosing(self._source()) as source:
                     async for event in source:
                         update = TaskUpdate.of(event, state=self.state)
+                        self._check_ids(update)
                         if self._is_known(update):
                             continue
-                        self._remember(update)
+                        self._last = update
                         backoff.reset()
                         failures = 0
                         yield update
@@ -166,13 +167,16 @@ class TaskSession:
         return (update.state, update.text) == (self._last.state, self._last.text) and not update.is_over
 
     def _remember(self, update: TaskUpdate) -> None:
+        self._check_ids(update)
+        self._last = update
+
+    def _check_ids(self, update: TaskUpdate) -> None:
         for name, told in (("task_id", update.task_id), ("context_id", update.context_id)):
             known = getattr(self, name)
             if known is not None and told is not None and known != told:
                 raise InvalidAgentAnswerError(f"the agent's stream is about another {name.removesuffix('_id')}")
             if told is not None:
                 setattr(self, name, told)
-        self._last = update
 
     def _unfinished(
         self, kind: type[InputNeededError | AuthorizationNeededError | TaskEndedError], told: str, update: TaskUpdate
