@@ -7,7 +7,11 @@ import pytest
 
 from agentshield.sdk.a2a.errors import AgentFailedError, InvalidAgentAnswerError, TooManyCallsError
 from agentshield.sdk.a2a_client import exchange
-from agentshield.sdk.a2a_client.errors import NotAllowedByAgentError, NotKnownToAgentError
+from agentshield.sdk.a2a_client.errors import (
+    AuthorizationNeededError,
+    NotAllowedByAgentError,
+    NotKnownToAgentError,
+)
 
 TASK = {"id": "t-1", "contextId": "c-1", "status": {"state": "TASK_STATE_WORKING"}}
 
@@ -122,3 +126,16 @@ async def test_a_list_that_goes_in_a_circle_ends(world, scripted):
     async with world.me.a2a(world.url) as agent:
         with pytest.raises(InvalidAgentAnswerError, match="circle"):
             _ = [each async for each in agent.list()]
+
+
+async def test_a_task_that_waits_for_authorization_says_for_what(world, scripted):
+    """A2A 7.6: it is a signal to somebody, neither a result nor a failure."""
+    message = {"messageId": "m", "role": "ROLE_AGENT", "parts": [{"text": "may I book it?"}]}
+    status = {"state": "TASK_STATE_AUTH_REQUIRED", "message": message}
+    scripted(result({"task": {**TASK, "status": status}}))
+    async with world.me.a2a(world.url) as agent:
+        session = await agent.send("hello")
+        with pytest.raises(AuthorizationNeededError) as waiting:
+            await session.result()
+    assert waiting.value.asks_for == "may I book it?"
+    assert waiting.value.task["id"] == "t-1"
