@@ -41,10 +41,10 @@ bench: setup $(NODE)/.ready ## ratios against the limit and against peers, in on
 interop: setup ## stock spire-agent and go-spiffe against our authority (needs Go)
 	@$(BIN)/python -m pytest tests/interop -rs
 
-interop-oauth: setup $(NODE)/.ready ## stock OAuth clients and a stock OpenID provider against ours (needs npm)
+interop-oauth: setup $(NODE)/.ready ## stock OAuth and A2A clients, and a stock OpenID provider, against ours (needs npm)
 	@$(BIN)/python -m pytest -rs tests/interop/test_authlib_client.py tests/interop/test_openid_client.py \
 		tests/interop/test_foreign_oidc_provider.py tests/interop/test_delegated_sign_in_end_to_end.py \
-		tests/interop/test_schemathesis.py
+		tests/interop/test_schemathesis.py tests/interop/test_a2a_js_client.py
 
 # Node.js itself is one of the packages. Where npm is not to be had, the tests that need it skip and say so.
 $(NODE)/.ready: $(wildcard tests/interop/node/*)

@@ -234,8 +234,8 @@ def cpu_seconds(pid):
 
 def connections(pid):
     """How many sockets a process has open."""
-    links = (os.readlink(each) for each in Path(f"/proc/{pid}/fd").iterdir())
-    return sum(link.startswith("socket:") for link in links)
+    links = (each.readlink() for each in Path(f"/proc/{pid}/fd").iterdir())
+    return sum(str(link).startswith("socket:") for link in links)
 
 
 def resident(pid):
