@@ -9,7 +9,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from email.utils import format_datetime
 from typing import Any, Final
 
@@ -31,6 +31,7 @@ from agentshield.sdk.shield import Shield
 
 GATEWAY_EXTENSION: Final = "urn:agentshield:a2a:gateway:1"
 CARD_LIFETIME: Final = timedelta(hours=1)
+_STEP_SECONDS: Final = 600
 _MAX_AGE: Final = 60  # seconds that callers may keep a card without asking
 _FETCH_SECONDS: Final = 5.0
 _MTLS: Final = "mtls"
@@ -81,7 +82,11 @@ async def _read(response: httpx2.Response) -> bytes:
 
 
 class PublishedCard:
-    """The card of one agent, signed anew when it, our SVID, or half its life has changed."""
+    """The card of one agent, signed anew when it or our SVID has changed, and every ten minutes.
+
+    Its serial counts these steps of time, so replicas that share nothing agree on it: a caller that asks one after the
+    other must not take the second's card for an older one.
+    """
 
     def __init__(self, route: AgentRoute, settings: GatewaySettings, shield: Shield, upstream: UpstreamCard) -> None:
         self._route = route
@@ -89,7 +94,7 @@ class PublishedCard:
         self._shield = shield
         self._upstream = upstream
         self.card = AgentCard.of(_members(route, settings, upstream))
-        self._signed: tuple[bytes, datetime, str] | None = None  # the document, until when, the leaf it is signed by
+        self._signed: tuple[bytes, tuple[str, int]] | None = None  # the document, and by which leaf and serial it is
         self._written_at = shield.clock()
 
     def replace(self, upstream: UpstreamCard) -> bool:
@@ -103,19 +108,19 @@ class PublishedCard:
     def document(self) -> bytes:
         """Return the signed card. Raises: InvalidCardError, something in it cannot be signed for everybody."""
         now, svid = self._shield.clock(), self._shield.source.svid
-        leaf = hashlib.sha256(svid.chain_der()).hexdigest()
-        if self._signed is None or now >= self._signed[1] or self._signed[2] != leaf:
-            expires_at = min(now + CARD_LIFETIME, svid.not_after)
+        state = (hashlib.sha256(svid.chain_der()).hexdigest(), int(now.timestamp()) // _STEP_SECONDS)
+        if self._signed is None or self._signed[1] != state:
+            leaf, serial = state
             binding = IdentityBinding(
                 spiffe_id=svid.spiffe_id,
                 issued_at=now.replace(microsecond=0),
-                expires_at=expires_at.replace(microsecond=0),
-                serial=int(now.timestamp() * 1000),
+                expires_at=min(now + CARD_LIFETIME, svid.not_after).replace(microsecond=0),
+                serial=serial,
                 proofs=frozenset({"x509-svid"} | ({"dpop", "mtls-token"} if self._takes_tokens else set())),
             )
             signer = CardSigner(kid=leaf, key=svid.private_key, chain=tuple(_ders(svid.chain)))
-            document = sign_card(_with_extension(self.card, binding.to_extension()), signer)
-            self._signed, self._written_at = (document, now + (expires_at - now) / 2, leaf), now
+            self._signed = (sign_card(_with_extension(self.card, binding.to_extension()), signer), state)
+            self._written_at = now
         return self._signed[0]
 
     async def serve(self, scope: Scope, send: Send) -> None:

@@ -53,7 +53,7 @@ class Gateway:
         memory: InteractionMemory | None = None,
         egress: PushEgress | None = None,
     ) -> None:
-        self._settings = settings
+        self.settings = settings
         self._shield = shield
         self._owners = owners
         self._egress = egress
@@ -66,7 +66,7 @@ class Gateway:
     async def __aenter__(self) -> Self:
         async with contextlib.AsyncExitStack() as stack:
             await stack.enter_async_context(self._remembering)
-            for route in self._settings.agents:
+            for route in self.settings.agents:
                 self._doors[route.name] = await self._open(route, stack)
             self._stack = stack.pop_all()
         return self
@@ -89,9 +89,9 @@ class Gateway:
     async def _open(self, route: AgentRoute, stack: contextlib.AsyncExitStack) -> App:
         client = await stack.enter_async_context(self._client(route))
         upstream = await fetch_card(client, route, self._shield)
-        published = PublishedCard(route, self._settings, self._shield, upstream)
+        published = PublishedCard(route, self.settings, self._shield, upstream)
         published.document()  # one that cannot be signed is told at the start, not to the first caller
-        audiences = frozenset({self._settings.url_of(route), *([route.audience] if route.audience else [])})
+        audiences = frozenset({self.settings.url_of(route), *([route.audience] if route.audience else [])})
         enforcement = Enforcement(
             _guarded(route, published, upstream, audiences),
             self._shield,
@@ -107,7 +107,7 @@ class Gateway:
             self._keep_current(route, client, published, enforcement, audiences), name=f"card-of-{route.name}"
         )
         stack.push_async_callback(_cancelled, keeper)
-        resource = self._settings.resource_of(route)
+        resource = self.settings.resource_of(route)
         tokens = None
         if resource is not None:
             tokens = TokenVerifier(audience=resource.audience, issuer=resource.issuer, base_url=resource.base_url)

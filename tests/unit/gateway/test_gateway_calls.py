@@ -2,11 +2,16 @@
 
 import asyncio
 import json
+from datetime import timedelta
+from types import SimpleNamespace
 
 import httpx2
 import pytest
+from a2a_agent import card_members
 from gateway_world import events_of, message, rpc
 
+from agentshield.gateway.settings import GatewaySettings
+from agentshield.identity.agent_card.binding import IdentityBinding
 from agentshield.identity.agent_card.card import AgentCard
 from agentshield.identity.agent_card.signature import Coverage, EnrolledKeys, verify_card
 from agentshield.sdk.a2a.once import ONCE_EXTENSION
@@ -360,6 +365,23 @@ async def test_the_card_is_the_gateways_own(world):
     }
     assert verified.card.requirements
     assert not any(each.is_open for each in verified.card.requirements)
+
+
+async def test_replicas_agree_on_the_serial_of_a_card(world):
+    """A caller that asks one after the other would take the second's card for an older one, replayed."""
+    from agentshield.gateway.published_card import PublishedCard, UpstreamCard
+
+    settings = GatewaySettings(base_url=world.url, agents=world.gateway.settings.agents)
+    card = AgentCard.of(card_members("http://127.0.0.1:1"))
+    upstream = UpstreamCard(card=card, signed_by="", digest="d")
+    now = world.domain.clock().replace(minute=5)
+
+    def serial_at(moment):
+        shield = SimpleNamespace(clock=lambda: moment, source=world.shields["gateway"].source)
+        replica = PublishedCard(settings.agents[0], settings, shield, upstream)
+        return IdentityBinding.of(AgentCard.parse(replica.document())).serial
+
+    assert serial_at(now) == serial_at(now + timedelta(minutes=4)) < serial_at(now + timedelta(minutes=6))
 
 
 async def test_a_stock_client_works_through_the_gateway(world):
